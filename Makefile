@@ -1,0 +1,51 @@
+# `make` alone prints what can be made.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+JOBS   ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test lint pytest bench format clean
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# Stamps keep repeated runs fast: pip is asked only when pyproject.toml has changed.
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: $(BIN)/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.dev: $(BIN)/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@ $(VENV)/.demo
+
+venv: $(VENV)/.dev ## create .venv with everything that development needs
+
+demo: $(VENV)/.demo ## two PostgreSQL servers, a live workload, a migration, the proof
+	$(BIN)/replicator demo $(ARGS)
+
+test: lint pytest ## every check: lint, format, types, import rules, tests
+
+lint: $(VENV)/.dev ## the checks that need no database
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+pytest: $(VENV)/.dev ## the tests alone; ARGS="-k name" chooses
+	$(BIN)/pytest -n $(JOBS) $(ARGS)
+
+bench: $(VENV)/.dev ## measure, and compare with native logical replication
+	$(BIN)/pytest tests/benchmarks -m benchmark -s $(ARGS)
+
+format: $(VENV)/.dev ## format, and mend what can be mended mechanically
+	$(BIN)/ruff check --fix-only
+	$(BIN)/ruff format
+
+clean: ## remove .venv and every cache
+	rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""What `replicator demo` runs: real servers, a workload and the story around them."""
