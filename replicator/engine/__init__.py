@@ -1,0 +1,1 @@
+"""The loops: they see only ports."""

@@ -1,0 +1,1 @@
+"""Adapters for PostgreSQL: the only package that speaks to it."""

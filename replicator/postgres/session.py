@@ -1,0 +1,83 @@
+"""Sessions: how every connection of ours is opened, and the settings that make its text output canonical."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.conninfo import make_conninfo
+
+from replicator.postgres.sqlstate import driver_errors
+
+CANONICAL: Final = {
+    # Values travel as text: both sides must print and read them alike, whatever the role's or database's settings.
+    "DateStyle": "ISO, YMD",
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+    "extra_float_digits": "3",
+    "bytea_output": "hex",
+    "lc_monetary": "C",
+    "xmloption": "content",
+    "standard_conforming_strings": "on",
+    # A checkpoint that was acknowledged must survive a crash: `off` lost a visible, committed row (tried).
+    "synchronous_commit": "on",
+    # A lost holder must end by itself.
+    "idle_in_transaction_session_timeout": "60s",
+    "default_transaction_isolation": "read committed",
+    "default_transaction_deferrable": "off",
+    "row_security": "off",  # a policy that hides rows is an error, never a silent filter
+    "search_path": "pg_catalog",
+}
+_KEEPALIVES: Final = {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+
+
+def conninfo(dsn: str, purpose: str, *, connect_timeout: float = 10, **parameters: str | int) -> str:
+    """A connection string with our settings put in.
+
+    Args:
+        dsn: the user's, URI or key=value.
+        purpose: goes to application_name as `replicator:<purpose>` (63 bytes are kept by the server).
+        connect_timeout: seconds; libpq counts whole ones, at least 2.
+        parameters: further libpq parameters, such as `replication="database"`.
+
+    Raises:
+        psycopg.ProgrammingError: the DSN can't be parsed.
+
+    """
+    given = psycopg.conninfo.conninfo_to_dict(dsn)
+    options = " ".join(f"-c {name}={_escaped(value)}" for name, value in CANONICAL.items())
+    user_options = str(given.get("options") or "")
+    return make_conninfo(
+        dsn,
+        application_name=f"replicator:{purpose}"[:63],
+        client_encoding="UTF8",
+        connect_timeout=max(2, int(connect_timeout)),
+        options=f"{user_options} {options}".strip(),
+        **_KEEPALIVES,
+        **parameters,
+    )
+
+
+def _escaped(value: str) -> str:
+    """Libpq's `options` splits at spaces that no backslash precedes."""
+    return value.replace("\\", "\\\\").replace(" ", "\\ ")
+
+
+async def connect(
+    dsn: str, purpose: str, *, autocommit: bool = True, connect_timeout: float = 10, **parameters: Any
+) -> AsyncConnection[tuple[Any, ...]]:
+    """Open a session with canonical text output; prepared statements are used at once (`prepare_threshold=0`).
+
+    The user's session settings are overridden: `search_path` is pg_catalog, so every name in our SQL is qualified.
+
+    Raises:
+        ReplicatorError: CONNECTION, PERMISSION, RESOURCES or CONFIG.
+
+    """
+    with driver_errors(f"connecting to PostgreSQL ({purpose})"):
+        return await AsyncConnection.connect(
+            conninfo(dsn, purpose, connect_timeout=connect_timeout, **parameters),
+            autocommit=autocommit,
+            prepare_threshold=0,
+        )
