@@ -54,5 +54,5 @@ class ConfigError(ReplicatorError):
 
 def closest(word: str, known: Iterable[str]) -> str | None:
     """The known word that `word` was probably meant to be, or None if none is near."""
-    matches = get_close_matches(word, list(known), n=1, cutoff=0.7)
+    matches = get_close_matches(word, list(known), n=1, cutoff=0.6)
     return matches[0] if matches else None

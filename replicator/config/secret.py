@@ -55,7 +55,7 @@ class Secret:
     __str__ = __repr__
 
     def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and isinstance(other, Secret) and self._value == other._value
+        return isinstance(other, Secret) and type(other) is type(self) and self._value == other._value
 
     def __hash__(self) -> int:
         return hash((type(self), self._value))
