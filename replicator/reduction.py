@@ -1,0 +1,367 @@
+"""Reduction: what is left of a batch's events when the last state of each key wins. Pure.
+
+The result, applied to the target, equals replaying the events one by one (a property test says so). It falls apart into
+segments: a TRUNCATE, or a new shape of a table's rows, is a barrier that reduction doesn't cross.
+
+UNCHANGED belongs to a row, not to its key. It survives only where every event of the key in the segment is an
+update that keeps the key (then the column is left out of the UPDATE), or it is filled from an earlier event of the
+same row, or from a complete old tuple. Otherwise the row is fetched from the source.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, cast
+
+from replicator.errors import ErrorKind, ReplicatorError
+from replicator.events import UNCHANGED, ChangeEvent, Key, Op, Relation, Values
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping as MappingType
+
+    from replicator.mapping import Mapping, Mappings, Side
+    from replicator.tables import TableName
+
+
+@dataclass(slots=True)
+class Reduced:
+    """What a segment leaves to do for one mapping. Keys are disjoint between the fields.
+
+    Attributes:
+        mapping: which.
+        relation: the shape of `inserts`, `upserts` and `updates`.
+        inserts: final rows whose key was born in this segment.
+        upserts: final rows, complete.
+        updates: final rows with UNCHANGED values, of keys that the target should have.
+        deletes: keys that are gone.
+        fetches: keys whose row or aggregate must be read from the source, and
+        xids: the transactions that such a read must see.
+        adds, removes: multiset mappings: rows to append and to remove, with repetitions.
+        rows: number of events that went in.
+
+    """
+
+    mapping: Mapping
+    relation: Relation
+    inserts: dict[Key, Values] = field(default_factory=dict)
+    upserts: dict[Key, Values] = field(default_factory=dict)
+    updates: dict[Key, Values] = field(default_factory=dict)
+    deletes: set[Key] = field(default_factory=set)
+    fetches: set[Key] = field(default_factory=set)
+    xids: set[int] = field(default_factory=set)
+    adds: list[Values] = field(default_factory=list)
+    removes: list[Values] = field(default_factory=list)
+    rows: int = 0
+
+
+@dataclass(slots=True)
+class Segment:
+    """Events between two barriers, reduced; or the barrier itself: tables that are truncated together."""
+
+    reduced: list[Reduced] = field(default_factory=list)
+    truncated: list[TableName] = field(default_factory=list)
+    xids: set[int] = field(default_factory=set)
+
+
+KeyOf = Callable[[Values], tuple[Any, ...]]
+"""A row's key; an element is None or UNCHANGED where the row doesn't carry it."""
+
+
+def key_getter(relation: Relation, columns: Sequence[str]) -> KeyOf:
+    """A function from a row's values to the values of `columns`.
+
+    Raises:
+        ReplicatorError: SCHEMA, when the relation lacks one of them.
+
+    """
+    try:
+        at = [relation.positions[name] for name in columns]
+    except KeyError as missing:
+        raise ReplicatorError(
+            f"the stream's rows of {relation.table} have no column {missing.args[0]!r}, which is part of the key",
+            kind=ErrorKind.SCHEMA,
+            table=str(relation.table),
+            hint="the table was changed while running: adapt the connector, run `replicator plan`, and start again",
+        ) from None
+    if len(at) == 1:
+        only = at[0]
+        return lambda values: (values[only],)
+    return itemgetter(*at)
+
+
+class Keys:
+    """Key getters by relation and columns, cached: a relation object lives as long as its shape."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, tuple[str, ...]], tuple[Relation, KeyOf]] = {}
+
+    def getter(self, relation: Relation, columns: tuple[str, ...]) -> KeyOf:
+        """The getter for `columns` of `relation`."""
+        known = self._known.get((id(relation), columns))
+        if known is None:
+            # The relation is kept beside its getter: its id stays taken.
+            known = (relation, key_getter(relation, columns))
+            self._known[id(relation), columns] = known
+        return known[1]
+
+    def of_event(self, side: Side, event: ChangeEvent) -> list[Key]:
+        """The aggregate's keys that an event touches: one, or the old and the new one.
+
+        Raises:
+            ReplicatorError: SCHEMA, when the old tuple doesn't carry the key.
+
+        """
+        key_of = self.getter(event.relation, side.key)
+        keys = []
+        if event.before is not None:
+            before = key_of(event.before)
+            if None in before:
+                raise _identity_error(side, event)
+            keys.append(before)
+        elif event.op is Op.DELETE:
+            raise _identity_error(side, event)
+        if event.after is not None:
+            after = key_of(event.after)
+            if UNCHANGED in after:  # a TOASTed key column that didn't change: the old tuple carries it
+                if not keys:
+                    raise _identity_error(side, event)
+                after = tuple(old if new is UNCHANGED else new for old, new in zip(keys[0], after, strict=True))
+            if None in after:
+                # A child row that belongs to no parent is part of no aggregate.
+                return keys
+            if after not in keys:
+                keys.append(after)
+        return keys
+
+
+def _identity_error(side: Side, event: ChangeEvent) -> ReplicatorError:
+    columns = ", ".join(side.key)
+    return ReplicatorError(
+        f"an old row of {event.relation.table} came without its key ({columns})",
+        kind=ErrorKind.SCHEMA,
+        table=str(event.relation.table),
+        hint=(
+            f"nothing was applied of it; ALTER TABLE {event.relation.table} REPLICA IDENTITY FULL (or USING an index "
+            "that has these columns) makes later events carry it; then `replicator resync` the table"
+        ),
+    )
+
+
+class Reducer:
+    """Reduces events of one feed's mappings."""
+
+    def __init__(self, mappings: Mappings) -> None:
+        self._by_source = mappings.by_source
+        self.keys = Keys()
+
+    def split(self, events: Sequence[ChangeEvent]) -> list[Segment]:
+        """Cut a batch at its barriers and reduce what lies between."""
+        segments: list[Segment] = []
+        run: list[ChangeEvent] = []
+        shapes: dict[TableName, Relation] = {}
+        truncate = Op.TRUNCATE
+        for event in events:
+            relation = event.relation
+            if event.op is truncate:
+                self._close(segments, run)
+                run = []
+                shapes = {}
+                self._truncate(segments, event)
+                continue
+            known = shapes.get(relation.table)
+            if known is not relation:
+                if known is not None:
+                    self._close(segments, run)
+                    run = []
+                    shapes = {}
+                shapes[relation.table] = relation
+            run.append(event)
+        self._close(segments, run)
+        return segments
+
+    def _close(self, segments: list[Segment], run: list[ChangeEvent]) -> None:
+        if run:
+            segments.append(Segment(self.reduce(run)))
+
+    @staticmethod
+    def _truncate(segments: list[Segment], event: ChangeEvent) -> None:
+        # TRUNCATE a, b CASCADE comes as consecutive events of one statement; they go together, as foreign keys demand.
+        if not (segments and segments[-1].truncated):
+            segments.append(Segment())
+        segments[-1].truncated.append(event.relation.table)
+        segments[-1].xids.add(event.transaction.xid)
+
+    def reduce(self, events: Sequence[ChangeEvent]) -> list[Reduced]:
+        """Reduce events between two barriers; every table has one shape, none is truncated."""
+        grouped: dict[TableName, list[ChangeEvent]] = {}
+        for event in events:
+            table = event.relation.table
+            group = grouped.get(table)
+            if group is None:
+                grouped[table] = [event]
+            else:
+                group.append(event)
+        results: dict[str, Reduced] = {}
+        for table, group in grouped.items():
+            mapping, side = self._by_source[table]
+            relation = group[0].relation
+            reduced = results.get(mapping.name)
+            if reduced is None:
+                reduced = results[mapping.name] = Reduced(mapping, relation)
+            reduced.rows += len(group)
+            if mapping.reads_back:
+                for event in group:
+                    reduced.fetches.update(self.keys.of_event(side, event))
+                    reduced.xids.add(event.transaction.xid)
+            elif mapping.multiset:
+                _net(group, reduced)
+            else:
+                _reduce_rows(group, self.keys.getter(relation, side.key), side, reduced)
+        return list(results.values())
+
+
+def _reduce_rows(events: list[ChangeEvent], key_of: KeyOf, side: Side, reduced: Reduced) -> None:
+    """The last state of each key wins. One dictionary for each fate; a key is in one of them."""
+    inserts, upserts, updates = reduced.inserts, reduced.upserts, reduced.updates
+    deletes, fetches = reduced.deletes, reduced.fetches
+    insert, delete = Op.INSERT, Op.DELETE
+    for event in events:
+        op, _, before, after, _, _ = event
+        if op is insert and after is not None and UNCHANGED not in after:
+            key = key_of(after)
+            if key in deletes:
+                deletes.discard(key)
+                upserts[key] = after
+            elif key in fetches:
+                fetches.discard(key)
+                upserts[key] = after
+            elif key in upserts or key in updates:
+                updates.pop(key, None)
+                upserts[key] = after
+            else:
+                inserts[key] = after
+            continue
+        old: Key | None = None
+        if before is not None:
+            old = key_of(before)
+            if None in old:
+                raise _identity_error(side, event)
+        if op is delete:
+            if old is None:
+                raise _identity_error(side, event)
+            _forget(reduced, old)
+            deletes.add(old)
+            continue
+        if after is None:  # pragma: no cover - no codec makes such an event
+            raise ReplicatorError("an update without a new row", kind=ErrorKind.DECODE, table=str(event.relation.table))
+        _update(reduced, key_of, old, after, event)
+
+
+def _update(reduced: Reduced, key_of: KeyOf, old: Key | None, after: Values, event: ChangeEvent) -> None:
+    """An UPDATE, a READ, or an INSERT with UNCHANGED values (a key update that came as delete and create)."""
+    whole = UNCHANGED not in after
+    if not whole and event.before is not None:
+        after = _from_old_tuple(after, event)
+        whole = UNCHANGED not in after
+    key = key_of(after)
+    moved = old is not None and old != key
+    # The row's earlier state in this segment, where one is known, fills what the stream left out.
+    known = _known(reduced, old if moved and old is not None else key)
+    if not whole and known is not None and event.op is Op.UPDATE:
+        after = fill(after, known)
+        whole = UNCHANGED not in after
+        key = key_of(after)
+        moved = old is not None and old != key
+    was_born = key in reduced.inserts and not moved
+    was_partial = key in reduced.updates
+    gone = key in reduced.deletes
+    fetched = key in reduced.fetches
+    if moved and old is not None:
+        _forget(reduced, old)
+        reduced.deletes.add(old)
+    _forget(reduced, key)
+    if whole:
+        (reduced.inserts if was_born else reduced.upserts)[key] = after
+        return
+    # What can't be filled may have to be read from the source, which must then see this transaction.
+    reduced.xids.add(event.transaction.xid)
+    if moved or gone or fetched or event.op is not Op.UPDATE or (known is not None and not was_partial):
+        reduced.fetches.add(key)
+    else:
+        reduced.updates[key] = after
+
+
+def _from_old_tuple(after: Values, event: ChangeEvent) -> Values:
+    """Fill UNCHANGED from the old tuple: all of it with FULL, else the key columns, which alone are not None there."""
+    before = event.before or ()
+    full = event.relation.replica_identity == "f"
+    return tuple(
+        old if new is UNCHANGED and (full or old is not None) else new for new, old in zip(after, before, strict=True)
+    )
+
+
+def fill(after: Values, earlier: Values) -> Values:
+    """`after` with its UNCHANGED values taken from an earlier state of the same row."""
+    return tuple(old if new is UNCHANGED else new for new, old in zip(after, earlier, strict=True))
+
+
+def _known(reduced: Reduced, key: Key) -> Values | None:
+    return reduced.inserts.get(key) or reduced.upserts.get(key) or reduced.updates.get(key)
+
+
+def _forget(reduced: Reduced, key: Key) -> None:
+    reduced.inserts.pop(key, None)
+    reduced.upserts.pop(key, None)
+    reduced.updates.pop(key, None)
+    reduced.deletes.discard(key)
+    reduced.fetches.discard(key)
+
+
+def _net(events: Iterable[ChangeEvent], reduced: Reduced) -> None:
+    """A multiset's events add and remove equal rows; what cancels within the segment need not be done."""
+    counts: Counter[Values] = Counter()
+    for event in events:
+        before, after = event.before, event.after
+        if before is not None:
+            if event.relation.replica_identity != "f":
+                raise _multiset_error(event)
+            counts[before] -= 1
+            if after is not None:
+                after = fill(after, before)
+        elif event.op in (Op.DELETE, Op.UPDATE):
+            raise _multiset_error(event)
+        if after is not None:
+            counts[after] += 1
+    for row, count in counts.items():
+        if count > 0:
+            reduced.adds.extend([row] * count)
+        elif count < 0:
+            reduced.removes.extend([row] * -count)
+
+
+def _multiset_error(event: ChangeEvent) -> ReplicatorError:
+    return ReplicatorError(
+        f"{event.relation.table} has no key, and an old row of it came incomplete",
+        kind=ErrorKind.SCHEMA,
+        table=str(event.relation.table),
+        hint=f"nothing was applied; ALTER TABLE {event.relation.table} REPLICA IDENTITY FULL, then resync the table",
+    )
+
+
+def event_values(event: ChangeEvent) -> tuple[MappingType[str, str | None] | None, MappingType[str, str | None] | None]:
+    """An event's old and new values by column name, as text; UNCHANGED ones left out. For the dead letter queue."""
+
+    def named(values: Values | None) -> dict[str, str | None] | None:
+        if values is None:
+            return None
+        pairs = zip(event.relation.columns, values, strict=True)
+        return {
+            name: None if value is None else cast("Any", value).decode("utf-8", "replace")
+            for name, value in pairs
+            if value is not UNCHANGED
+        }
+
+    return named(event.before), named(event.after)
