@@ -78,10 +78,12 @@ def _identifier(value: str) -> str:
     return value
 
 
-def _matches(pattern: str, message: str) -> AfterValidator:
+def _matches(pattern: str, message: str, *, private: bool = False) -> AfterValidator:
+    """A validator by pattern; a `private` value isn't repeated in the error."""
+
     def validate(value: str) -> str:
         if not re.fullmatch(pattern, value):
-            raise expected(message)
+            raise PydanticCustomError("secret", "{message}", {"message": message}) if private else expected(message)
         return value
 
     return AfterValidator(validate)
@@ -156,6 +158,7 @@ PlainUrl = Annotated[
     _matches(
         r"https?://[^\s/?#@]+(?:/[^\s?#@]*)?",
         "expected a URL without credentials: http://host:port or https://host",
+        private=True,
     ),
     _schema(r"https?://[^\s/?#@]+(/[^\s?#@]*)?"),
 ]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any, Final
 
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from replicator.config.fields import REFERENCE_PATTERN
+from replicator.config.fields import REFERENCE_PATTERN, Address
 from replicator.config.models import Connector
+from replicator.config.units import format_duration
 
 _REFERENCE: Final = {"type": "string", "pattern": REFERENCE_PATTERN}
 
@@ -18,6 +20,11 @@ class _EditorSchema(GenerateJsonSchema):
 
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - keys are their own titles
         return False
+
+    def encode_default(self, dft: Any) -> Any:
+        if isinstance(dft, timedelta):
+            return format_duration(dft)
+        return str(dft) if isinstance(dft, Address) else super().encode_default(dft)
 
     def int_schema(self, schema: core_schema.IntSchema) -> JsonSchemaValue:
         return {"anyOf": [super().int_schema(schema), _REFERENCE]}
