@@ -106,19 +106,36 @@ class SourceSnapshot(Protocol):
     insert_lsn: int
     """`pg_current_wal_insert_lsn()` taken after the snapshot: everything visible in it lies before."""
 
-    async def rows(self, table: Table, by: tuple[str, ...], keys: Sequence[Key]) -> list[Values]:
+    text: str
+    """`pg_current_snapshot()` as the server prints it, xmin:xmax:xip: which transactions this snapshot sees."""
+
+    async def rows(
+        self, table: Table, by: tuple[str, ...], keys: Sequence[Key], *, where: str | None = None
+    ) -> list[Values]:
         """All rows whose columns `by` equal one of `keys`; values in the order of `table.column_names`, ordered by
-        primary key where there is one. One statement, whatever the number of keys.
+        primary key where there is one. One statement, whatever the number of keys. `where` is the connector's
+        predicate (`Mapping.owns_source`), an SQL expression over the table's own column names.
         """
 
-    async def chunk(self, table: Table, by: tuple[str, ...], after: Key | None, upto: Key | None) -> list[Values]:
-        """All rows with `after < by <= upto` in `by`'s index order (None: unbounded), ordered by it."""
+    async def chunk(
+        self, table: Table, by: tuple[str, ...], after: Key | None, upto: Key | None, *, where: str | None = None
+    ) -> list[Values]:
+        """All rows with `after < by <= upto` in `by`'s index order (None: unbounded), ordered by it. `by` may be
+        empty when both bounds are None: the whole table, in no order.
+        """
 
     async def count_before(self, table: Table, by: tuple[str, ...], after: Key | None, rows: int) -> Key | None:
         """The key `rows` rows after `after` in index order; None when there are fewer."""
 
     def copy_out(
-        self, table: Table, columns: tuple[str, ...], by: tuple[str, ...], after: Key | None, upto: Key | None
+        self,
+        table: Table,
+        columns: tuple[str, ...],
+        by: tuple[str, ...],
+        after: Key | None,
+        upto: Key | None,
+        *,
+        where: str | None = None,
     ) -> AsyncIterator[bytes]:
         """The same range as COPY text format, in blocks of bytes."""
 
@@ -255,6 +272,17 @@ class Target(Protocol):
 
         Raises:
             ReplicatorError: COMMIT_UNKNOWN when COMMIT's answer was lost; take over again to know.
+
+        """
+
+    def job(self, worker: str) -> AbstractAsyncContextManager[TargetTransaction]:
+        """Begin a transaction of a job beside the lanes (backfill, resync, repair), on this worker's own connection.
+
+        The epoch is compared under a SHARED lock of its row, so that workers don't wait for each other and a take-over
+        waits for (or ends) them. Replica role, origin or marker as for a lane. There is no checkpoint in it.
+
+        Raises:
+            ReplicatorError: SUPERSEDED; COMMIT_UNKNOWN when COMMIT's answer was lost (the job reads its own state).
 
         """
 

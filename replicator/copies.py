@@ -1,0 +1,139 @@
+"""Copies: what a backfill or a resync stores about its progress, and what it needs from the target besides writes.
+
+The types and ports of `replicator.engine.backfill` and `replicator.engine.resync`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from replicator.events import Key
+    from replicator.mapping import KeyMapping
+    from replicator.ports import TargetTransaction
+    from replicator.tables import Table, TableName
+    from replicator.writes import Write
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One key range of one mapping's source root, copied from one snapshot in one target transaction.
+
+    Attributes:
+        mapping: the mapping's name.
+        number: from 1, in key order.
+        after, upto: the range `after < key <= upto`; None is open. A table without a key is one chunk, open on both
+            sides.
+        rows: rows read from the source's root.
+        insert_lsn: the snapshot's; 0 before it is copied.
+
+    """
+
+    mapping: str
+    number: int
+    after: Key | None
+    upto: Key | None
+    rows: int = 0
+    insert_lsn: int = 0
+
+
+@dataclass(frozen=True)
+class CopiedTable:
+    """How far the copy of one mapping is, as the target has it committed.
+
+    Attributes:
+        mapping: the mapping's name.
+        rows: rows of the source's root in the chunks that are done.
+        insert_lsn: the largest of all snapshots that were copied; the feed is consistent once it has passed it.
+        complete: all is copied.
+        chunks: what is copied, in order of number; empty once `complete`.
+
+    """
+
+    mapping: str
+    rows: int
+    insert_lsn: int
+    complete: bool
+    chunks: tuple[Chunk, ...] = ()
+
+
+@dataclass(frozen=True)
+class MultisetCut:
+    """What the copy of a table without a key already holds: the feed drops its events seen by the snapshot.
+
+    Attributes:
+        table: the source table.
+        snapshot: `pg_current_snapshot()` text of the copy's one snapshot.
+        lsn: past this position no event can be in it, and the cut is forgotten.
+
+    """
+
+    table: TableName
+    snapshot: str
+    lsn: int
+
+
+class BackfillStore(Protocol):
+    """The state of copies, in the target, written in the transactions that write the rows (exactly once)."""
+
+    async def load(self, job: str) -> dict[str, CopiedTable]:
+        """Every mapping's copy of this job (`backfill` or `resync`), by mapping name."""
+
+    async def record(self, transaction: TargetTransaction, job: str, chunk: Chunk, *, last: bool) -> None:
+        """Store a copied chunk; with `last` the table is complete and its chunks are folded into one row."""
+
+    async def record_cut(self, transaction: TargetTransaction, mapping: str, cut: MultisetCut) -> None:
+        """Store the snapshot of a table without a key, in place of an earlier one."""
+
+    async def forget(self, transaction: TargetTransaction, job: str, mapping: str) -> None:
+        """Forget what is copied: a new resync begins."""
+
+    async def cuts(self) -> list[MultisetCut]:
+        """All stored cuts."""
+
+    async def caught_up_lsn(self) -> int:
+        """The largest `insert_lsn` of anything copied, 0 without: `catching_up` lasts until the position passes it."""
+
+
+class ChunkTarget(Protocol):
+    """What a copy does in a target transaction besides `TargetTransaction.write`."""
+
+    async def copy_in(
+        self, transaction: TargetTransaction, table: Table, columns: tuple[str, ...], blocks: AsyncIterator[bytes]
+    ) -> int:
+        """COPY blocks of COPY text format into the table; returns rows. Identity columns take the given values.
+
+        Raises:
+            ReplicatorError: UNIQUE (rows are there, or a value moved), DATA, SCHEMA, PERMISSION, or a retried kind.
+                The transaction is then aborted.
+
+        """
+
+    async def copy_over(
+        self,
+        transaction: TargetTransaction,
+        table: Table,
+        columns: tuple[str, ...],
+        key: tuple[str, ...],
+        blocks: AsyncIterator[bytes],
+    ) -> int:
+        """The same into a temporary table and from there by upsert on `key`: rows that are there are replaced."""
+
+    async def in_the_way(
+        self, transaction: TargetTransaction, write: Write, constraint: str, columns: tuple[str, ...]
+    ) -> list[Key]:
+        """Rows of `write.table` that `constraint` (unique or exclusion) sets against a row of `write` with another key.
+
+        Returns their values of `columns`, each once; a row with a NULL among them can't be named and is left out.
+        """
+
+    async def keys_after(
+        self, table: Table, by: tuple[str, ...], after: Key | None, rows: int, where: str | None = None
+    ) -> list[Key]:
+        """Up to `rows` distinct values of `by` in the target after `after`, in the server's order."""
+
+    async def source_keys(self, keys: KeyMapping, wanted: Sequence[Key]) -> dict[Key, Key]:
+        """Target keys to source keys, from the target's key map; those that it doesn't have are left out."""
