@@ -1,1 +1,6 @@
-"""The HTTP face: metrics, health, API."""
+"""What operators and their tools see of a running daemon: metrics, health, status API, event stream, dashboard."""
+
+from replicator.control.app import create_app
+from replicator.control.server import ControlServer
+
+__all__ = ["ControlServer", "create_app"]

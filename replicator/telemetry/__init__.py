@@ -7,6 +7,7 @@ from replicator.telemetry.document import connector_document, feed_document
 from replicator.telemetry.histogram import Histogram
 from replicator.telemetry.lag import Lag, lag_of
 from replicator.telemetry.status import (
+    OPERATIONS,
     BackfillState,
     ConnectorStatus,
     FeedStatus,
@@ -16,6 +17,7 @@ from replicator.telemetry.status import (
 )
 
 __all__ = [
+    "OPERATIONS",
     "BackfillState",
     "ConnectorStatus",
     "FeedStatus",

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from replicator.telemetry.histogram import Histogram
+from replicator.writes import WriteAction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -18,6 +19,21 @@ SECONDS_BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5
 ROWS_BOUNDS: Final = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000)
 RATE_WINDOW_SECONDS: Final = 30.0
 """A rate is taken over this time: long enough to be steady, short enough to follow a change."""
+
+OPERATIONS: Final = ("insert", "upsert", "update", "delete")
+"""What a metric says about a written row. A statement's own action may be finer, see `WriteAction`."""
+_OPERATION_OF: Final = {
+    WriteAction.INSERT: "insert",
+    WriteAction.APPEND: "insert",
+    WriteAction.UPSERT: "upsert",
+    WriteAction.MERGE: "upsert",
+    WriteAction.UPDATE: "update",
+    WriteAction.DELETE: "delete",
+    WriteAction.PRUNE: "delete",
+    WriteAction.REMOVE: "delete",
+    WriteAction.CLEAR: "delete",
+    WriteAction.TRUNCATE: "delete",
+}
 
 
 class State(StrEnum):
@@ -180,7 +196,7 @@ class FeedStatus:
         oldest_pending_commit_time: of the oldest transaction that is taken and not applied; None when there is none.
         clock_offset: source's clock minus ours, in seconds; None before it was measured.
         transactions_applied: source transactions since this process began.
-        rows_applied: by (target table, operation) since this process began; `declare` makes the label sets.
+        rows_applied: by (target table, one of `OPERATIONS`) since this process began; `declare` makes the label sets.
         retries: by error kind since this process began.
         dead_letters: parked now; None before it was asked.
         retained_wal_bytes: WAL that the slot holds back.
@@ -219,11 +235,10 @@ class FeedStatus:
     apply_seconds: Histogram = field(default_factory=_seconds)
     commit_lag_seconds: Histogram = field(default_factory=_seconds)
 
-    def declare(self, tables: Iterable[str], operations: Iterable[str] = ("insert", "update", "delete")) -> None:
+    def declare(self, tables: Iterable[str]) -> None:
         """Make the label sets of target tables at once, so that a rate over them has a first value."""
-        wanted = tuple(operations)
         for table in tables:
-            for operation in wanted:
+            for operation in OPERATIONS:
                 self.rows_applied.setdefault((table, operation), 0)
 
     def enter(self, state: State, now: float) -> None:
@@ -249,7 +264,7 @@ class FeedStatus:
         Args:
             now: after the commit was acknowledged.
             position: the lane's checkpoint, as text.
-            rows: affected rows by (target table, operation).
+            rows: affected rows by (target table, `WriteAction` value).
             transactions: source transactions that ended in it.
             commit_time: source commit time of the newest of them; None where there was none (idle progress).
             seconds: from its first statement to the commit's answer.
@@ -261,8 +276,8 @@ class FeedStatus:
         self.trouble = None
         self.retry_at = None
         total = sum(rows.values())
-        if total:
-            self.rows_applied.update(rows)
+        for (table, action), affected in rows.items():
+            self.rows_applied[table, _OPERATION_OF[WriteAction(action)]] += affected
         if commit_time is None:
             return
         self.transactions_applied += transactions

@@ -1,0 +1,139 @@
+"""`/metrics`: the status as Prometheus samples, read at each scrape. The only part that imports prometheus_client."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Final
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from replicator.errors import ErrorKind
+from replicator.telemetry import ConnectorStatus, FeedStatus, Histogram, State, lag_of, names
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+RETRIED_KINDS: Final = tuple(str(kind) for kind in ErrorKind)
+
+Number = float | int | None
+
+
+class StatusCollector(Collector):
+    """Samples of all connectors that one server shows.
+
+    Args:
+        connectors: their status objects, which change under it.
+        clock: seconds since the epoch.
+        version: of this program.
+
+    """
+
+    def __init__(self, connectors: Sequence[ConnectorStatus], clock: Callable[[], float], version: str) -> None:
+        self._connectors = connectors
+        self._clock = clock
+        self._version = version
+
+    def collect(self) -> Iterator[Metric]:
+        """All families, one after the other."""
+        now = self._clock()
+        yield _gauge(names.BUILD, [((self._version,), 1)])
+        yield from self._of_connectors()
+        yield from self._of_feeds(now)
+        yield from self._of_tables()
+        yield from self._of_backfills(now)
+
+    def _of_connectors(self) -> Iterator[Metric]:
+        everyone = self._connectors
+        yield _gauge(
+            names.CONNECTOR_STATE,
+            [((one.name, str(state)), int(one.state is state)) for one in everyone for state in State],
+        )
+        yield _gauge(names.READY, [((one.name,), int(one.ready)) for one in everyone])
+        yield _counter(names.RESTARTS, [((one.name,), one.restarts) for one in everyone])
+
+    def _of_feeds(self, now: float) -> Iterator[Metric]:
+        feeds = [((feed.connector, feed.feed), feed) for one in self._connectors for feed in one.feeds]
+        lags = [(labels, lag_of(feed, now)) for labels, feed in feeds]
+        yield _gauge(names.END_TO_END, [(labels, lag.end_to_end_seconds) for labels, lag in lags])
+        yield _gauge(names.FRESHNESS, [(labels, lag.freshness_seconds) for labels, lag in lags])
+        yield _gauge(names.BACKLOG, [(labels, lag.backlog_offsets) for labels, lag in lags])
+        yield _gauge(names.RETAINED_WAL, [(labels, lag.retained_wal_bytes) for labels, lag in lags])
+        yield _gauge(names.CLOCK_OFFSET, [(labels, feed.clock_offset) for labels, feed in feeds])
+        yield _gauge(names.LAST_APPLIED, [(labels, feed.applied_at) for labels, feed in feeds])
+        yield _gauge(names.DEAD_LETTERS, [(labels, feed.dead_letters) for labels, feed in feeds])
+        yield _counter(names.APPLIED_TRANSACTIONS, [(labels, feed.transactions_applied) for labels, feed in feeds])
+        yield _counter(
+            names.RETRIES,
+            [((*labels, kind), feed.retries.get(kind, 0)) for labels, feed in feeds for kind in RETRIED_KINDS],
+        )
+        yield _histogram(names.BATCH_ROWS, [(labels, feed.batch_rows) for labels, feed in feeds])
+        yield _histogram(names.APPLY_SECONDS, [(labels, feed.apply_seconds) for labels, feed in feeds])
+        yield _histogram(names.COMMIT_LAG, [(labels, feed.commit_lag_seconds) for labels, feed in feeds])
+
+    def _of_tables(self) -> Iterator[Metric]:
+        yield _counter(
+            names.APPLIED_ROWS,
+            [
+                ((feed.connector, feed.feed, table, operation), rows)
+                for feed in self._feeds()
+                for (table, operation), rows in feed.rows_applied.items()
+            ],
+        )
+
+    def _of_backfills(self, now: float) -> Iterator[Metric]:
+        tables = [((feed.connector, table), copy) for feed in self._feeds() for table, copy in feed.backfill.items()]
+        yield _gauge(names.BACKFILL_ROWS, [(labels, copy.rows_done) for labels, copy in tables])
+        yield _gauge(names.BACKFILL_ESTIMATE, [(labels, copy.rows_estimate) for labels, copy in tables])
+        yield _gauge(names.BACKFILL_CHUNKS, [(labels, copy.chunks_done) for labels, copy in tables])
+        yield _gauge(names.BACKFILL_ETA, [(labels, copy.eta_seconds(now)) for labels, copy in tables])
+
+    def _feeds(self) -> Iterator[FeedStatus]:
+        for one in self._connectors:
+            yield from one.feeds
+
+
+def build_registry(
+    connectors: Sequence[ConnectorStatus], clock: Callable[[], float], version: str
+) -> CollectorRegistry:
+    """A registry of its own for these connectors, with the process' memory, CPU and garbage collection."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(StatusCollector(connectors, clock, version))
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    return registry
+
+
+def _gauge(metric: names.Metric, samples: Iterable[tuple[Sequence[str], Number]]) -> Metric:
+    family = GaugeMetricFamily(metric.name, metric.help, labels=metric.labels)
+    for labels, value in samples:
+        family.add_metric(labels, math.nan if value is None else value)
+    return family
+
+
+def _counter(metric: names.Metric, samples: Iterable[tuple[Sequence[str], int]]) -> Metric:
+    family = CounterMetricFamily(metric.name, metric.help, labels=metric.labels)
+    for labels, value in samples:
+        family.add_metric(labels, value)
+    return family
+
+
+def _histogram(metric: names.Metric, samples: Iterable[tuple[Sequence[str], Histogram]]) -> Metric:
+    family = HistogramMetricFamily(metric.name, metric.help, labels=metric.labels)
+    for labels, histogram in samples:
+        buckets = [(_bound(bound), float(count)) for bound, count in histogram.cumulative()]
+        family.add_metric(labels, buckets, histogram.sum)
+    return family
+
+
+def _bound(bound: float) -> str:
+    """A bucket's `le` label, as the exposition format spells it."""
+    return "+Inf" if math.isinf(bound) else repr(float(bound))
