@@ -74,7 +74,14 @@ class Column:
         has_default: a default, identity or generation expression exists.
         generated: '' or 's' (stored) or 'v' (virtual): never written.
         identity: '' or 'a' (always) or 'd' (by default).
-        comparable: the type has a default btree equality operator (json, xml, point, ... have none).
+        comparable: `=` and IS NOT DISTINCT FROM work on it under our search_path: the type has a default btree class
+            with operators in pg_catalog (json, xml, point, ... have none; hstore's and citext's are elsewhere).
+        operator_schema: schema of that class's operators `=`, `<`, `>`; '' where the type has none. Where it isn't
+            pg_catalog a bare `=` means another operator or none (citext: that of text, which can't use the index);
+            write `OPERATOR(schema.=)`.
+        base_typmod: the modifier in force on `cast_type`: a domain's own, else `typmod`.
+        fast_default: rows older than the column show a default that no event has carried (`atthasmissing`).
+        version: xmin of the column's row in pg_attribute: another one after every ALTER of the column.
 
     """
 
@@ -88,6 +95,10 @@ class Column:
     generated: str = ""
     identity: str = ""
     comparable: bool = True
+    operator_schema: str = "pg_catalog"
+    base_typmod: int = -1
+    fast_default: bool = field(default=False, compare=False)
+    version: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,14 +148,17 @@ class Table:
     Attributes:
         name: qualified name.
         columns: in attnum order.
-        unique_keys: the primary key first, then the others, deferrable ones included.
+        unique_keys: the primary key first, then the replica identity's index, then the others by name; deferrable ones
+            included.
         other_unique_indexes: names of unique or exclusion indexes that are partial, over expressions, or EXCLUDE.
+        deferrable_exclusions: those of `other_unique_indexes` whose check is a trigger (DEFERRABLE).
         foreign_keys: those that this table has (not those that point at it).
         replica_identity: 'd' default, 'n' nothing, 'f' full, 'i' index.
         identity_columns: the columns that an old tuple carries: primary key ('d'), index ('i'), all ('f'), none ('n').
         kind: 'r' ordinary, 'p' partitioned.
-        leaves: names of all leaf partitions, of a partitioned table.
-        triggers: user triggers.
+        leaves: names of all leaf partitions, of a partitioned table (foreign ones too, which are no `Table`).
+        parent: the partitioned table that this one is a partition of.
+        triggers: user triggers (those of our own fence left out).
         rows_estimate: pg_class.reltuples, -1 unknown.
         bytes: pg_table_size, partitions included.
         oid, relfilenode: to notice rewrites and re-creation.
@@ -155,11 +169,13 @@ class Table:
     columns: tuple[Column, ...]
     unique_keys: tuple[UniqueKey, ...] = ()
     other_unique_indexes: tuple[str, ...] = ()
+    deferrable_exclusions: tuple[str, ...] = ()
     foreign_keys: tuple[ForeignKey, ...] = ()
     replica_identity: str = "d"
     identity_columns: tuple[str, ...] = ()
     kind: str = "r"
     leaves: tuple[TableName, ...] = ()
+    parent: TableName | None = None
     triggers: tuple[Trigger, ...] = ()
     row_security: bool = False
     persistence: str = "p"
@@ -207,7 +223,8 @@ class Catalog:
 
     Attributes:
         server_version: `server_version_num`, 150004 for 15.4.
-        tables: every ordinary and partitioned table of the user's schemas; leaf partitions are tables too.
+        tables: every ordinary and partitioned table of the user's schemas; leaf partitions are tables too. Left out:
+            temporary tables, our own schema, and tables that belong to an extension.
 
     """
 
