@@ -120,6 +120,60 @@ class ChangeEvent(NamedTuple):
     ordinal: int
 
 
+class Begin(NamedTuple):
+    """A transaction of a PostgreSQL stream begins; its changes follow, in order, up to its `Commit`."""
+
+    transaction: Transaction
+
+
+class Commit(NamedTuple):
+    """A transaction of a PostgreSQL stream is complete.
+
+    Attributes:
+        transaction: the one that `Begin` named.
+        end_lsn: end of the commit record: `Position(end_lsn)` says that the whole transaction is done.
+
+    """
+
+    transaction: Transaction
+    end_lsn: int
+
+
+class Origin(NamedTuple):
+    """Who wrote the current transaction: the name of a replication origin. Comes before the first change."""
+
+    name: str
+
+
+class LogicalMessage(NamedTuple):
+    """What `pg_logical_emit_message` wrote; not counted in ordinals.
+
+    Attributes:
+        prefix: names the writer.
+        content: any bytes.
+        transactional: part of the current transaction; if not, it stands between transactions.
+        lsn: where it lies in the WAL.
+
+    """
+
+    prefix: str
+    content: bytes
+    transactional: bool
+    lsn: int
+
+
+class Truncation(NamedTuple):
+    """One TRUNCATE: an event per relation, with consecutive ordinals, and how it was said."""
+
+    events: tuple[ChangeEvent, ...]
+    cascade: bool
+    restart_identity: bool
+
+
+StreamItem = ChangeEvent | Truncation | Begin | Commit | Origin | LogicalMessage
+"""What a decoder of PostgreSQL's logical stream yields."""
+
+
 @dataclass(slots=True)
 class Batch:
     """Consecutive events of one lane.
