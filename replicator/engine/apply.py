@@ -1,0 +1,309 @@
+"""Apply: from a batch's events to writes in one target transaction.
+
+    events ──reduce──▶ segments ──derive──▶ outcomes ──plan──▶ writes ──translate──▶ target
+                          │                    ▲
+                          └── keys to read ────┘  (aggregates of several tables, values that the stream left out)
+
+`Applier.prepare` is pure and runs before the transaction begins; what must be read is read inside it, after the
+aggregates' locks are taken: lock on the target, then read the source, then write.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final
+
+from replicator.engine.derive import AggregateReader, derive, nothing, single
+from replicator.events import ChangeEvent, Key, Values
+from replicator.planner import order_writes, plan_multiset, plan_outcomes, plan_rows, plan_truncate
+from replicator.reduction import Reduced, Reducer, Segment
+from replicator.writes import Translation, Write, WriteAction
+
+if TYPE_CHECKING:
+    from replicator.mapping import Mapping, Mappings, Outcome, SourceAggregate
+    from replicator.ports import Reader, SourceSnapshot, TargetTransaction
+
+STRIPES: Final = 1024
+"""Advisory locks per connector: one a key would exhaust the shared lock table (15,000 did, for everybody)."""
+OPERATIONS: Final = {
+    WriteAction.INSERT: "insert",
+    WriteAction.APPEND: "insert",
+    WriteAction.UPSERT: "update",
+    WriteAction.UPDATE: "update",
+    WriteAction.MERGE: "update",
+    WriteAction.DELETE: "delete",
+    WriteAction.PRUNE: "delete",
+    WriteAction.REMOVE: "delete",
+    WriteAction.TRUNCATE: "delete",
+    WriteAction.CLEAR: "delete",
+}
+"""What a write counts as in status and metrics: an upsert is an update of what the target should have."""
+_CHUNK_ROWS: Final = 5_000  # aggregates read at once when a truncated child table makes all be derived again
+
+
+def stripe(mapping: Mapping, key: Key) -> int:
+    """The hash stripe of an aggregate: the same in every process and version."""
+    return zlib.crc32(b"\x00".join((mapping.name.encode(), *key))) % STRIPES
+
+
+@dataclass(slots=True)
+class Prepared:
+    """One segment, as far as it could be planned without reading anything.
+
+    Attributes:
+        writes: planned writes.
+        fetches: by mapping, keys to read from the source.
+        xids: transactions that the reads must see.
+        truncated: a barrier: these mappings' targets are emptied, and
+        rederived: all aggregates of these are derived again.
+
+    """
+
+    writes: list[Write] = field(default_factory=list)
+    fetches: dict[Mapping, set[Key]] = field(default_factory=dict)
+    xids: set[int] = field(default_factory=set)
+    truncated: list[Mapping] = field(default_factory=list)
+    rederived: list[Mapping] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Applied:
+    """What was written, for status and metrics: affected rows by target table and operation."""
+
+    rows: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    def add(self, write: Write, affected: int) -> None:
+        """Count one write."""
+        at = (str(write.table.name), OPERATIONS[write.action])
+        self.rows[at] = self.rows.get(at, 0) + affected
+
+    def merge(self, other: Applied) -> None:
+        """Count what was done beside."""
+        for at, rows in other.rows.items():
+            self.rows[at] = self.rows.get(at, 0) + rows
+
+
+class Applier:
+    """Applies events of one feed. Stateless but for caches and the insert floors; shared by its lanes."""
+
+    def __init__(self, mappings: Mappings, reader: Reader) -> None:
+        self.mappings = mappings
+        self.reducer = Reducer(mappings)
+        self._reader = reader
+        self._aggregates = AggregateReader(reader)
+        self._floors: dict[str, int] = {}
+        self._floor = 0
+
+    # -- what may be a plain INSERT ----------------------------------------------------------------------------------
+
+    def raise_floor(self, lsn: int, mapping: Mapping | None = None) -> None:
+        """Rows born before `lsn` may already be on the target: something wrote from a snapshot taken before it."""
+        if mapping is None:
+            self._floor = max(self._floor, lsn)
+        else:
+            self._floors[mapping.name] = max(self._floors.get(mapping.name, 0), lsn)
+
+    def _plain(self, mapping: Mapping, commit_lsn: int) -> bool:
+        return commit_lsn > self._floor and commit_lsn > self._floors.get(mapping.name, 0)
+
+    # -- pure --------------------------------------------------------------------------------------------------------
+
+    def prepare(self, events: Sequence[ChangeEvent], *, plain: bool = True) -> list[Prepared]:
+        """Reduce and plan a batch.
+
+        Args:
+            events: of mapped tables, none of whose aggregates is parked.
+            plain: whether rows that were born in the batch may be written by plain INSERT.
+
+        Raises:
+            ReplicatorError: TRANSFORM, SCHEMA.
+
+        """
+        if not events:
+            return []
+        first = events[0].transaction.commit_lsn if plain else 0
+        return [self._prepare(segment, first) for segment in self.reducer.split(events)]
+
+    def _prepare(self, segment: Segment, first: int) -> Prepared:
+        prepared = Prepared(xids=set(segment.xids))
+        for table in segment.truncated:
+            mapping, side = self.mappings.by_source[table]
+            if side is mapping.root:
+                prepared.truncated.append(mapping)
+            else:
+                prepared.rederived.append(mapping)
+        for reduced in segment.reduced:
+            if reduced.mapping.multiset:
+                writes = plan_multiset(reduced.mapping, reduced.relation, reduced.adds, reduced.removes)
+            elif reduced.mapping.function is None:
+                writes = self._plan_same_shape(reduced, first)
+            else:
+                writes = self._plan_transformed(reduced, first)
+            prepared.writes.extend(writes)
+            if reduced.fetches:
+                prepared.fetches.setdefault(reduced.mapping, set()).update(reduced.fetches)
+            prepared.xids |= reduced.xids
+        return prepared
+
+    def _plan_same_shape(self, reduced: Reduced, first: int) -> list[Write]:
+        inserts: Sequence[Values] = list(reduced.inserts.values())
+        upserts: Sequence[Values] = list(reduced.upserts.values())
+        if inserts and not self._plain(reduced.mapping, first):
+            inserts, upserts = (), [*inserts, *upserts]
+        return plan_rows(
+            reduced.mapping,
+            reduced.relation,
+            inserts=inserts,
+            upserts=upserts,
+            updates=list(reduced.updates.values()),
+            deletes=list(reduced.deletes),
+        )
+
+    def _plan_transformed(self, reduced: Reduced, first: int) -> list[Write]:
+        mapping, relation = reduced.mapping, reduced.relation
+        whole = {**reduced.inserts, **reduced.upserts}
+        outcomes, unread = derive(mapping, [single(relation, key, row) for key, row in whole.items()])
+        reduced.fetches.update(unread)
+        if len(mapping.targets) == 1:
+            partial = [single(relation, key, row) for key, row in reduced.updates.items()]
+            some, unread = derive(mapping, partial)
+            outcomes.extend(some)
+            reduced.fetches.update(unread)
+        else:  # rows of several tables can't be told apart by what an update left out
+            reduced.fetches.update(reduced.updates)
+        outcomes.extend(nothing(mapping, key) for key in reduced.deletes)
+        fresh = reduced.inserts.keys() if self._plain(mapping, first) else ()
+        return plan_outcomes(mapping, outcomes, fresh=fresh)
+
+    # -- in the target transaction -----------------------------------------------------------------------------------
+
+    async def apply(self, tx: TargetTransaction, prepared: Iterable[Prepared], applied: Applied) -> None:
+        """Apply prepared segments in order.
+
+        Raises:
+            ReplicatorError: whatever reading, transforming or writing raises; the transaction is then to be rolled
+                back (to a savepoint of the caller's, or whole).
+
+        """
+        for one in prepared:
+            if one.truncated or one.rederived:
+                await self._apply_truncate(tx, one, applied)
+            else:
+                await self._apply_segment(tx, one, applied)
+
+    async def _apply_segment(self, tx: TargetTransaction, prepared: Prepared, applied: Applied) -> None:
+        # Locks first, then the read, then the write: two lanes can't leave the older of two reads behind.
+        await tx.lock({stripe(mapping, key) for mapping, keys in prepared.fetches.items() for key in keys})
+        writes = list(prepared.writes)
+        if prepared.fetches:
+            writes.extend(await self._read(prepared.fetches, prepared.xids))
+        missing = await self._execute(tx, writes, applied)
+        if missing:
+            # An update of a row that isn't there lacks its unchanged values: the row comes whole from the source.
+            await self._execute(tx, await self._read(missing, prepared.xids), applied)
+
+    async def _read(self, wanted: dict[Mapping, set[Key]], xids: Collection[int]) -> list[Write]:
+        writes: list[Write] = []
+        async with self._reader.snapshot(xids) as snapshot:
+            for mapping, keys in wanted.items():
+                aggregates, absent = await self._aggregates.by_key(snapshot, mapping, keys)
+                writes.extend(self.plan_aggregates(mapping, aggregates, absent))
+                self.raise_floor(snapshot.insert_lsn, mapping)
+        return writes
+
+    def plan_aggregates(
+        self, mapping: Mapping, aggregates: Sequence[SourceAggregate], absent: Sequence[Key] = ()
+    ) -> list[Write]:
+        """Writes that make the target agree with whole aggregates read from the source, and without absent ones."""
+        if mapping.function is None:
+            rows = [aggregate.tables[0].rows[0] for aggregate in aggregates]
+            relation = self._reader.relation(mapping.root.table)
+            return plan_rows(mapping, relation, inserts=(), upserts=rows, updates=(), deletes=list(absent))
+        outcomes: list[Outcome]
+        outcomes, _ = derive(mapping, aggregates)  # what is read from a table is never UNCHANGED
+        outcomes.extend(nothing(mapping, key) for key in absent)
+        return plan_outcomes(mapping, outcomes)
+
+    async def _execute(
+        self, tx: TargetTransaction, writes: Sequence[Write], applied: Applied
+    ) -> dict[Mapping, set[Key]]:
+        missing: dict[Mapping, set[Key]] = {}
+        for write in order_writes(writes, self.mappings.target_tables):
+            ready = await translated(tx, write)
+            result = await tx.write(ready)
+            applied.add(write, result.affected)
+            if result.missing:
+                (mapping,) = self.mappings.named((write.mapping,))
+                # The planned write, unlike the translated one, holds the source's keys.
+                at = tuple(write.columns.index(name) for name in mapping.target.key)
+                keys = (_key_at(write.rows[place], at) for place in result.missing)
+                missing.setdefault(mapping, set()).update(key for key in keys if key is not None)
+        return missing
+
+    async def _apply_truncate(self, tx: TargetTransaction, prepared: Prepared, applied: Applied) -> None:
+        await tx.lock_all()
+        writes = [write for mapping in prepared.truncated for write in plan_truncate(mapping, self.mappings)]
+        await self._execute(tx, writes, applied)
+        for mapping in prepared.rederived:
+            if mapping not in prepared.truncated:
+                await self._rederive(tx, mapping, prepared.xids, applied)
+
+    async def _rederive(self, tx: TargetTransaction, mapping: Mapping, xids: Collection[int], applied: Applied) -> None:
+        """All aggregates again: a child table was truncated, and no event says whose rows those were."""
+        async with self._reader.snapshot(xids) as snapshot:
+            async for aggregates in self._all(snapshot, mapping):
+                await self._execute(tx, self.plan_aggregates(mapping, aggregates), applied)
+            self.raise_floor(snapshot.insert_lsn, mapping)
+
+    async def _all(self, snapshot: SourceSnapshot, mapping: Mapping) -> AsyncIterator[list[SourceAggregate]]:
+        root, after = mapping.root, None
+        while True:
+            upto = await snapshot.count_before(root.table, root.key, after, _CHUNK_ROWS)
+            rows = await snapshot.chunk(root.table, root.key, after, upto)
+            yield await self._aggregates.of_roots(snapshot, mapping, rows)
+            if upto is None:
+                return
+            after = upto
+
+
+async def translated(tx: TargetTransaction, write: Write) -> Write:
+    """The write with its keys translated by the key map; the same object where nothing is to be translated."""
+    if not write.translations and write.scope_translation is None:
+        return write
+    rows: list[Values] = list(write.rows)
+    create = write.action not in (WriteAction.DELETE, WriteAction.PRUNE)
+    for translation in write.translations:
+        rows = await _translate_rows(tx, translation, rows, create=create)
+    keys: list[Key] = list(write.keys)
+    if write.scope_translation is not None:
+        found = await tx.translate(write.scope_translation.keys, set(keys), create=False)
+        keys = [found[key] for key in keys if key in found]
+    return replace(write, rows=rows, keys=keys, translations=(), scope_translation=None)
+
+
+async def _translate_rows(
+    tx: TargetTransaction, translation: Translation, rows: list[Values], *, create: bool
+) -> list[Values]:
+    """Rows with the columns at `translation.at` translated. A key with a NULL refers to nothing, and stays."""
+    at = translation.at
+    keys = [_key_at(row, at) for row in rows]
+    found = await tx.translate(translation.keys, {key for key in keys if key is not None}, create=create)
+    result: list[Values] = []
+    for row, key in zip(rows, keys, strict=True):
+        if key is None:
+            result.append(row)
+        elif key in found:
+            new = list(row)
+            for place, value in zip(at, found[key], strict=True):
+                new[place] = value
+            result.append(tuple(new))
+        # else: a delete of a key that the target never had
+    return result
+
+
+def _key_at(row: Values, at: tuple[int, ...]) -> Key | None:
+    values = [row[place] for place in at]
+    key = tuple(value for value in values if isinstance(value, bytes))
+    return key if len(key) == len(at) else None

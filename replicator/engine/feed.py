@@ -1,0 +1,235 @@
+"""The feed: one direction of replication. Reads batches from a source, and has its lanes apply them.
+
+    source ──take──▶ [drop what a copy already holds] ──▶ lane 0        one lane: whole source transactions
+                                                    └──▶ lanes 0…n     several: by hash of the aggregate's key, joined
+       ▲                                                   │            at each batch's end; TRUNCATE is a barrier
+       └──────────────── confirm(lowest position) ◀────────┘
+
+Locks taken on the target: the feed's epoch row (by every transaction), the gate advisory lock (shared; alone for
+TRUNCATE and for transactions larger than a batch), hash stripes of aggregates that are read back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from replicator.engine.apply import Applier
+from replicator.engine.cuts import Cuts
+from replicator.engine.lane import Lane, LaneSettings
+from replicator.engine.letters import LetterDesk
+from replicator.engine.parking import Parking
+from replicator.engine.spread import Spread
+from replicator.engine.unique import UniqueResolver
+from replicator.errors import ErrorKind, ReplicatorError
+from replicator.events import Batch, Position
+
+if TYPE_CHECKING:
+    from replicator.copies import ChunkTarget, MultisetCut
+    from replicator.mapping import Mappings
+    from replicator.ports import Reader, Source, Target
+    from replicator.telemetry import FeedStatus
+
+_PING_SECONDS: Final = 15.0  # a third of the sessions' idle_in_transaction_session_timeout, and some
+
+
+@dataclass(frozen=True)
+class FeedSettings:
+    """What a feed is told by the connector.
+
+    Attributes:
+        lanes: parallel lanes; more than one gives up whole source transactions at the target.
+        batch_rows_max, batch_bytes_max: limits of one target transaction.
+        lane: see `LaneSettings`.
+
+    """
+
+    lanes: int = 1
+    batch_rows_max: int = 10_000
+    batch_bytes_max: int = 16 * 1024 * 1024
+    lane: LaneSettings = field(default_factory=LaneSettings)
+
+
+class Feed:
+    """One session of one feed: from taking over until it is stopped or fails. A retry is a new session.
+
+    Attributes:
+        position: applied and committed on the target by all lanes; None before `run` has begun.
+
+    """
+
+    def __init__(
+        self,
+        *,
+        source: Source,
+        reader: Reader,
+        target: Target,
+        rows: ChunkTarget,
+        mappings: Mappings,
+        settings: FeedSettings,
+        status: FeedStatus,
+        cuts: Sequence[MultisetCut] = (),
+    ) -> None:
+        self.position: Position | None = None
+        self._source = source
+        self._target = target
+        self._settings = settings
+        self._status = status
+        self._mappings = mappings
+        self._cuts = Cuts(cuts)
+        self._applier = Applier(mappings, reader)
+        self._resolver = UniqueResolver(self._applier, mappings, reader, rows)
+        self._reader = reader
+        self._moved = asyncio.Event()
+        self._work: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
+
+    # -- for others --------------------------------------------------------------------------------------------------
+
+    async def reach(self, position: Position) -> None:
+        """Wait until everything before `position` is applied and committed. The caller nudges the source."""
+        while self.position is None or self.position < position:
+            self._moved.clear()
+            await self._moved.wait()
+
+    async def retry(self, ids: Collection[int]) -> str:
+        """Apply parked aggregates again, as the source has them now; returns what became of them.
+
+        Runs between two batches.
+
+        Raises:
+            ReplicatorError: what the first of them was refused with; it stays parked.
+
+        """
+        return await self._between(lambda: self._desk.retry(ids))
+
+    async def discard(self, ids: Collection[int]) -> str:
+        """Forget parked changes; their aggregates may differ from then on, until the next change or a resync."""
+        return await self._between(lambda: self._desk.discard(ids))
+
+    async def _between(self, work: Callable[[], Awaitable[str]]) -> str:
+        done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+        async def carry_out() -> None:
+            try:
+                answer = await work()
+            except ReplicatorError as error:
+                if not done.done():
+                    done.set_exception(error)
+            else:
+                if not done.done():
+                    done.set_result(answer)
+
+        await self._work.put(carry_out)
+        return await done
+
+    # -- the session -------------------------------------------------------------------------------------------------
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Take over, go on from the checkpoint, and apply until `stop` is set; then what is taken is finished.
+
+        Raises:
+            ReplicatorError: as `ports` and `Lane.apply` say. A kind whose action is RETRY asks for a new session.
+
+        """
+        try:
+            await self._take_over()
+            await self._loop(stop)
+        finally:
+            for lane in self._lanes:
+                await lane.abandon()
+
+    _lanes: Sequence[Lane] = ()
+
+    async def _take_over(self) -> None:
+        checkpoints = await self._target.take_over(self._settings.lanes)
+        source, status = self._source, self._status
+        positions = [None if one.position is None else source.parse(one.position) for one in checkpoints]
+        known = [position for position in positions if position is not None]
+        if known and len(known) < len(positions):
+            raise ReplicatorError(
+                "some lanes of this feed have a checkpoint and some have none",
+                kind=ErrorKind.INTERNAL,
+                hint="the table replicator.checkpoint was changed by hand: restore it, or begin again with a backfill",
+            )
+        begun = await source.start(min(known) if known else None)
+        # Rows born before this moment may have been written from a snapshot by whoever held the feed before.
+        self._applier.raise_floor((await source.head()).at)
+        letters = await self._target.dead_letters()
+        parking = Parking(self._mappings, source, letters)
+        status.dead_letters = len(letters)
+        self._lanes = [
+            Lane(
+                checkpoint.lane,
+                applier=self._applier,
+                parking=parking,
+                resolver=self._resolver,
+                source=source,
+                target=self._target,
+                settings=self._settings.lane,
+                status=status,
+                position=begun if position is None else position,
+            )
+            for checkpoint, position in zip(checkpoints, positions, strict=True)
+        ]
+        self._spread = Spread(self._lanes, self._applier, self._mappings)
+        self._desk = LetterDesk(
+            self._lanes[0], parking, target=self._target, applier=self._applier, reader=self._reader, status=status
+        )
+        for lane in self._lanes:
+            status.moved(source.format(lane.position or begun), lane.number)
+        self._arrived(begun)
+
+    async def _loop(self, stop: asyncio.Event) -> None:
+        settings, source = self._settings, self._source
+        stopping = asyncio.ensure_future(stop.wait())
+        working = asyncio.ensure_future(self._work.get())
+        taking = asyncio.ensure_future(source.take(settings.batch_rows_max, settings.batch_bytes_max))
+        try:
+            while True:
+                await asyncio.wait(
+                    {taking, stopping, working}, return_when=asyncio.FIRST_COMPLETED, timeout=_PING_SECONDS
+                )
+                if taking.done():
+                    batch = taking.result()
+                    await self._apply(batch)
+                    taking = asyncio.ensure_future(source.take(settings.batch_rows_max, settings.batch_bytes_max))
+                elif self._lanes[0].in_transaction:
+                    await self._lanes[0].ping()
+                if working.done() and not self._lanes[0].in_transaction:
+                    await working.result()()
+                    working = asyncio.ensure_future(self._work.get())
+                if stopping.done():
+                    break
+        finally:
+            for task in (taking, stopping, working):
+                task.cancel()
+            await asyncio.gather(taking, stopping, working, return_exceptions=True)
+        await self._spread.align()
+        self._confirm()
+
+    async def _apply(self, batch: Batch) -> None:
+        self._status.pending(batch.first_commit_time)
+        self._cuts.drop(batch)
+        if len(self._lanes) == 1:
+            await self._lanes[0].apply(batch)
+        else:
+            await self._spread.apply(batch)
+        self._status.pending(None)
+        self._confirm()
+        if batch.commit_time is not None:
+            self._status.proven(batch.commit_time)
+
+    def _confirm(self) -> None:
+        """Report the lowest position that all lanes have committed."""
+        lowest = self._spread.lowest()
+        if lowest is not None:
+            self._source.confirm(lowest)
+        reached = self._spread.reached()
+        if reached is not None:
+            self._arrived(reached)
+
+    def _arrived(self, position: Position) -> None:
+        self.position = position
+        self._moved.set()

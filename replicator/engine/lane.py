@@ -1,0 +1,373 @@
+"""One lane: takes batches in order and commits each together with its checkpoint, exactly once.
+
+normal   whole batch in one transaction
+  │ data error
+  ▼
+replay   one transaction for each source transaction; the guilty one event by event, each in a savepoint:
+         a value that moves between rows is resolved from the source, else the event stops the lane, or is parked
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Final
+
+from replicator.engine.apply import Applied, Applier, Prepared
+from replicator.engine.parking import Parking, Sorted, position_of, text_key
+from replicator.engine.unique import UniqueResolver
+from replicator.errors import Action, ErrorKind, ReplicatorError
+from replicator.events import Batch, ChangeEvent, Op, Position
+
+if TYPE_CHECKING:
+    from replicator.engine.parking import Parked
+    from replicator.ports import Source, Target, TargetTransaction
+    from replicator.telemetry import FeedStatus
+
+_HERE: Final = frozenset({ErrorKind.SERIALIZATION, ErrorKind.TIMEOUT, ErrorKind.RESOURCES})
+"""Kinds that this lane retries with the batch in its hands; connections are made anew by whoever runs the feed."""
+
+
+@dataclass(frozen=True)
+class LaneSettings:
+    """What a lane is told by the connector.
+
+    Attributes:
+        dead_letters: park an event that fails on data (`on_error: dlq`), or stop.
+        retry_initial, retry_max: seconds, doubled between them, with jitter.
+
+    """
+
+    dead_letters: bool = False
+    retry_initial: float = 0.2
+    retry_max: float = 30.0
+
+
+class Lane:
+    """One lane of one feed. `position` is what the target has committed."""
+
+    def __init__(
+        self,
+        number: int,
+        *,
+        applier: Applier,
+        parking: Parking,
+        resolver: UniqueResolver,
+        source: Source,
+        target: Target,
+        settings: LaneSettings,
+        status: FeedStatus,
+        position: Position | None,
+    ) -> None:
+        self.number = number
+        self.position = position
+        self._applier = applier
+        self._parking = parking
+        self._resolver = resolver
+        self._format = source.format
+        self._target = target
+        self._settings = settings
+        self._status = status
+        self._open: tuple[AsyncExitStack, TargetTransaction, _Progress] | None = None
+
+    # -- whole batches -----------------------------------------------------------------------------------------------
+
+    async def apply(self, batch: Batch, *, replay: bool = True) -> None:
+        """Apply a batch and commit it with its position. A part of a transaction is applied, and commits with its end.
+
+        Args:
+            batch: events that lie before this lane's position are passed over.
+            replay: replay a batch that fails on data; without, the error is raised and nothing is applied.
+
+        Raises:
+            ReplicatorError: what stops the feed (SUPERSEDED, SCHEMA, ... or a data error with `on_error: stop`), or a
+                kind that needs new connections. Nothing of the batch is lost: what is not in the checkpoint comes
+                again.
+
+        """
+        if self._open is not None or not batch.complete:
+            await self._apply_part(batch)
+            return
+        events = self.unapplied(batch.events)
+        if self.position is not None and batch.position <= self.position and not events:
+            return
+        await self._retrying(lambda: self._apply_whole(events, batch, replay=replay))
+
+    async def _apply_whole(self, events: Sequence[ChangeEvent], batch: Batch, *, replay: bool) -> None:
+        for plain in (True, False):
+            try:
+                await self._commit(self.unapplied(events), batch, plain=plain)
+            except ReplicatorError as error:
+                if error.action is not Action.ISOLATE:
+                    raise
+                if plain and error.kind is ErrorKind.UNIQUE:
+                    continue  # a row that was born here may have been written from a snapshot: once more by upsert
+                if not replay:
+                    raise
+                break
+            else:
+                return
+        await self.replay(self.unapplied(events), batch)
+
+    async def _commit(self, events: Sequence[ChangeEvent], batch: Batch, *, plain: bool = True) -> None:
+        """One transaction for these events, and the batch's position."""
+        progress = _Progress(batch)
+        sorted_events = self._parking.sort(events)
+        prepared = self._applier.prepare(sorted_events.free, plain=plain)
+        async with self._target.transaction(self.number) as tx:
+            await self._applier.apply(tx, prepared, progress.applied)
+            await self._park(tx, sorted_events, progress)
+            await tx.checkpoint(self._format(batch.position), batch.commit_time)
+        self._committed(batch.position, progress, batch.transactions)
+
+    async def _park(self, tx: TargetTransaction, sorted_events: Sorted, progress: _Progress) -> None:
+        if sorted_events.voided:
+            letters = await self._target.dead_letters()
+            await tx.unpark([letter.id for letter in letters if letter.mapping in sorted_events.voided])
+            progress.voided |= sorted_events.voided
+        if sorted_events.letters:
+            await tx.park(sorted_events.letters)
+        progress.parked |= sorted_events.keys
+
+    def unapplied(self, events: Sequence[ChangeEvent]) -> Sequence[ChangeEvent]:
+        """Those that lie after this lane's position (another lane's may be further back)."""
+        if not events or self.position is None or position_of(events[0]) > self.position:
+            return events
+        return [event for event in events if position_of(event) > self.position]
+
+    async def _retrying(self, attempt: Callable[[], Awaitable[None]]) -> None:
+        delay = self._settings.retry_initial
+        while True:
+            try:
+                await attempt()
+            except ReplicatorError as error:
+                if error.kind not in _HERE:
+                    raise
+                pause = delay * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, no secret
+                self._status.retried(error, time.time(), time.time() + pause)
+                await asyncio.sleep(pause)
+                delay = min(delay * 2, self._settings.retry_max)
+            else:
+                return
+
+    def _committed(self, position: Position, progress: _Progress, transactions: int) -> None:
+        self.position = position
+        if progress.parked or progress.voided:
+            kept = {one for one in self._parking.parked if one[0] not in progress.voided}
+            self._parking.parked = kept | progress.parked
+        batch = progress.batch
+        self._status.applied(
+            time.time(),
+            position=self._format(position),
+            rows=progress.applied.rows,
+            transactions=transactions,
+            commit_time=batch.commit_time if transactions or progress.applied.rows else None,
+            seconds=time.monotonic() - progress.started,
+            lane=self.number,
+            first_commit_time=batch.first_commit_time,
+        )
+        if progress.parked or progress.voided:
+            self._status.dead_letters = len(self._parking.parked)
+
+    # -- a transaction larger than a batch ---------------------------------------------------------------------------
+
+    async def _apply_part(self, batch: Batch) -> None:
+        """Apply a part in a target transaction that stays open until the source transaction's end has come.
+
+        Its stripes can't be known at its start, so it takes the gate alone. Any error but a data error of one event
+        undoes all of it; the source then sends it again from the checkpoint.
+        """
+        if self._open is None:
+            stack = AsyncExitStack()
+            tx = await stack.enter_async_context(self._target.transaction(self.number))
+            self._open = (stack, tx, _Progress(batch))
+        stack, tx, progress = self._open
+        progress.batch = batch
+        try:
+            if not progress.locked:
+                await tx.lock_all()
+                progress.locked = True
+            await self._part(tx, self.unapplied(batch.events), progress)
+            progress.transactions += batch.transactions
+            if batch.complete:
+                await tx.checkpoint(self._format(batch.position), batch.commit_time)
+        except BaseException as error:
+            self._open = None
+            await stack.__aexit__(type(error), error, error.__traceback__)
+            if isinstance(error, ReplicatorError) and error.kind in _HERE:
+                raise _undone(error) from error
+            raise
+        if batch.complete:
+            self._open = None
+            await stack.aclose()
+            self._committed(batch.position, progress, progress.transactions)
+
+    async def _part(self, tx: TargetTransaction, events: Sequence[ChangeEvent], progress: _Progress) -> None:
+        sorted_events = self._parking.sort(events, progress.parked)
+        applied = Applied()
+        try:
+            prepared = self._applier.prepare(sorted_events.free, plain=False)
+            async with tx.savepoint():
+                await self._applier.apply(tx, prepared, applied)
+        except ReplicatorError as error:
+            if error.action is not Action.ISOLATE:
+                raise
+            for event in events:
+                await self._one(tx, event, progress)
+        else:
+            progress.applied.merge(applied)
+            await self._park(tx, sorted_events, progress)
+
+    async def ping(self) -> None:
+        """Keep an open transaction's session alive while the source is slow."""
+        if self._open is not None:
+            await self._open[1].ping()
+
+    async def abandon(self) -> None:
+        """Roll back an open transaction: its rest will not come in this session."""
+        if self._open is not None:
+            stack, self._open = self._open[0], None
+            error = asyncio.CancelledError("the feed ends inside a source transaction")
+            await stack.__aexit__(type(error), error, None)
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a target transaction is open, waiting for the rest of a source transaction."""
+        return self._open is not None
+
+    # -- replay ------------------------------------------------------------------------------------------------------
+
+    async def replay(self, events: Sequence[ChangeEvent], batch: Batch) -> None:
+        """Apply a batch that failed on data, source transaction by source transaction, to find the guilty event.
+
+        Everything before the guilty event's transaction is committed when this raises.
+        """
+        for _, group in groupby(events, key=lambda event: id(event.transaction)):
+            await self._replay_transaction(list(group), batch)
+        if self.position is None or batch.position > self.position:
+            await self._commit((), batch)
+
+    async def _replay_transaction(self, events: list[ChangeEvent], batch: Batch) -> None:
+        progress = _Progress(batch)
+        at = position_of(events[-1])
+        last = events[-1].transaction
+        try:
+            sorted_events = self._parking.sort(events)
+            prepared = self._applier.prepare(sorted_events.free, plain=False)
+            async with self._target.transaction(self.number) as tx:
+                await self._applier.apply(tx, prepared, progress.applied)
+                await self._park(tx, sorted_events, progress)
+                await tx.checkpoint(self._format(at), last.commit_time)
+        except ReplicatorError as error:
+            if error.action is not Action.ISOLATE:
+                raise
+        else:
+            self._committed(at, progress, 1)
+            return
+        progress = _Progress(batch)
+        async with self._target.transaction(self.number) as tx:
+            for event in events:
+                await self._one(tx, event, progress)
+            await tx.checkpoint(self._format(at), last.commit_time)
+        self._committed(at, progress, 1)
+
+    async def replay_one(self, event: ChangeEvent, batch: Batch) -> None:
+        """Apply one event in a transaction of its own; for several lanes whose parts failed on each other."""
+        progress = _Progress(batch)
+        at = position_of(event)
+        async with self._target.transaction(self.number) as tx:
+            await self._one(tx, event, progress)
+            await tx.checkpoint(self._format(at), event.transaction.commit_time)
+        self._committed(at, progress, 0)
+
+    async def _one(self, tx: TargetTransaction, event: ChangeEvent, progress: _Progress) -> None:
+        """One event in a savepoint: applied, resolved, parked, or the error that names it."""
+        sorted_events = self._parking.sort((event,), progress.parked)
+        await self._park(tx, sorted_events, progress)
+        try:
+            prepared = self._applier.prepare(sorted_events.free, plain=False)
+            await self._in_savepoint(tx, prepared, progress)
+        except ReplicatorError as error:
+            if error.action is not Action.ISOLATE:
+                raise
+            final = await self._resolved(tx, event, error, progress)
+            if final is None:
+                return
+            if not self._settings.dead_letters or event.op is Op.TRUNCATE:
+                raise self._named(event, final) from final
+            letters, keys = self._parking.letter_of_error(event, final)
+            await tx.park(letters)
+            progress.parked |= keys
+
+    async def _in_savepoint(self, tx: TargetTransaction, prepared: Sequence[Prepared], progress: _Progress) -> None:
+        applied = Applied()
+        async with tx.savepoint():
+            await self._applier.apply(tx, prepared, applied)
+        progress.applied.merge(applied)
+
+    async def _resolved(
+        self, tx: TargetTransaction, event: ChangeEvent, error: ReplicatorError, progress: _Progress
+    ) -> ReplicatorError | None:
+        """None when a unique value that moves was resolved; else the error that remains."""
+        if error.kind is not ErrorKind.UNIQUE:
+            return error
+        try:
+            await self._resolver.resolve(tx, event, error, progress.applied)
+        except ReplicatorError as remaining:
+            if remaining.action is not Action.ISOLATE:
+                raise
+            return remaining
+        return None
+
+    def _named(self, event: ChangeEvent, error: ReplicatorError) -> ReplicatorError:
+        """The error with the event's place: its table and key at the source, and what the reader can do."""
+        keys = None
+        if event.op is not Op.TRUNCATE:
+            _, touched = self._parking.keys_of(event)
+            keys = text_key(touched[-1]) if touched and touched[-1] else None
+        place = self._format(position_of(event))
+        advice = (
+            f"stopped before the source transaction at {place}; everything before it is applied. Mend the cause, or "
+            "set apply.on_error: dlq to park such events, then start again"
+        )
+        return ReplicatorError(
+            error.message,
+            kind=error.kind,
+            table=error.table or str(event.relation.table),
+            key=error.key or keys,
+            column=error.column,
+            constraint=error.constraint,
+            hint=f"{error.hint.rstrip('.')}. {advice}" if error.hint else advice,
+            sqlstate=error.sqlstate,
+        )
+
+
+class _Progress:
+    """What one target transaction has done so far; counted only once it has committed."""
+
+    __slots__ = ("applied", "batch", "locked", "parked", "started", "transactions", "voided")
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+        self.applied = Applied()
+        self.parked: set[Parked] = set()
+        self.started = time.monotonic()
+        self.transactions = 0
+        self.locked = False
+        self.voided: set[str] = set()
+
+
+def _undone(error: ReplicatorError) -> ReplicatorError:
+    """A retryable error inside a streamed transaction can't be retried with the batch in hand: its start is gone."""
+    return ReplicatorError(
+        error.message,
+        kind=ErrorKind.CONNECTION,
+        table=error.table,
+        hint="the large transaction was rolled back whole and comes again from the checkpoint",
+        sqlstate=error.sqlstate,
+    )

@@ -1,0 +1,195 @@
+"""Unique values that move: a row is refused because another still holds a value that it has given up at the source.
+
+No retry helps: the other row's change lies later in the stream (or in another chunk of a backfill). So both aggregates
+are read in ONE snapshot of the source and written from it; later events of theirs are applied over it and converge.
+Where both claim the value there too, it is a data error. A row without a source behind it is never touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from replicator.engine.apply import Applied, Applier, translated
+from replicator.engine.derive import AggregateReader, nothing
+from replicator.errors import ErrorKind, ReplicatorError
+from replicator.events import ChangeEvent, Key, Op
+from replicator.planner import order_writes, plan_outcomes, plan_rows
+
+if TYPE_CHECKING:
+    from replicator.copies import ChunkTarget
+    from replicator.mapping import Mapping, Mappings, SourceAggregate
+    from replicator.ports import Reader, SourceSnapshot, TargetTransaction
+    from replicator.writes import Write
+
+_CHAIN_MAX: Final = 1_000  # rows that stand in each other's way; a longer chain is resolved by the stream itself
+
+
+class _Blocked(Exception):  # noqa: N818 - control flow: one aggregate's row stands in another's way
+    def __init__(self, error: ReplicatorError, keys: list[Key]) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.keys = keys  # of the source, of the aggregates in the way
+
+
+class UniqueResolver:
+    """Writes aggregates that exclude each other on the target from one snapshot of the source."""
+
+    def __init__(self, applier: Applier, mappings: Mappings, reader: Reader, rows: ChunkTarget) -> None:
+        self._applier = applier
+        self._rows = rows
+        self._mappings = mappings
+        self._reader = reader
+        self._aggregates = AggregateReader(reader)
+
+    async def resolve(
+        self, tx: TargetTransaction, event: ChangeEvent, error: ReplicatorError, applied: Applied
+    ) -> None:
+        """Settle the aggregates of an event that was refused with UNIQUE.
+
+        Raises:
+            ReplicatorError: DATA, when it is no moving value: both rows claim it at the source, or no source row
+                stands behind the one in the way, or the index can't be asked which row that is.
+
+        """
+        mapping, side = self._mappings.by_source[event.relation.table]
+        if mapping.multiset or event.op is Op.TRUNCATE:
+            raise error
+        keys = self._applier.reducer.keys.of_event(side, event)
+        await self.settle(tx, mapping, keys, {event.transaction.xid}, applied)
+
+    async def settle(
+        self, tx: TargetTransaction, mapping: Mapping, keys: Sequence[Key], xids: set[int], applied: Applied
+    ) -> None:
+        """Settle these aggregates of one mapping; `resolve` says what it raises."""
+        await tx.lock_all()  # the aggregates in the way aren't known yet, so neither are their stripes
+        async with self._reader.snapshot(xids) as snapshot:
+            waiting: list[Key] = list(keys)
+            found = await self._read(snapshot, mapping, waiting)
+            for _ in range(_CHAIN_MAX):
+                try:
+                    async with tx.savepoint():
+                        for key in waiting:
+                            await self._write(tx, mapping, key, found[key], applied)
+                except _Blocked as blocked:
+                    new = [key for key in blocked.keys if key not in found]
+                    if not new:
+                        await self._swap(tx, mapping, waiting, found, applied)
+                        break
+                    found.update(await self._read(snapshot, mapping, new))
+                    self._behind(mapping, new, found, blocked.error)
+                    waiting = [*new, *waiting]
+                else:
+                    break
+            self._applier.raise_floor(snapshot.insert_lsn, mapping)
+
+    async def _read(
+        self, snapshot: SourceSnapshot, mapping: Mapping, keys: Sequence[Key]
+    ) -> dict[Key, SourceAggregate | None]:
+        there, absent = await self._aggregates.by_key(snapshot, mapping, keys)
+        return {**{one.key: one for one in there}, **dict.fromkeys(absent)}
+
+    @staticmethod
+    def _behind(
+        mapping: Mapping, keys: Sequence[Key], found: dict[Key, SourceAggregate | None], error: ReplicatorError
+    ) -> None:
+        """An aggregate in the way must have a source, else nobody may move it."""
+        for key in keys:
+            if found[key] is None:
+                raise _claimed(
+                    mapping, key, error, "and no row of the source stands behind the one that holds the value"
+                )
+
+    async def _swap(
+        self,
+        tx: TargetTransaction,
+        mapping: Mapping,
+        keys: Sequence[Key],
+        found: dict[Key, SourceAggregate | None],
+        applied: Applied,
+    ) -> None:
+        """They wait for each other in a circle: all go, then all come as the source has them."""
+        self._may_delete(mapping)
+        async with tx.savepoint():
+            for key in keys:
+                await self._write(tx, mapping, key, None, applied)
+            for key in keys:
+                try:
+                    await self._write(tx, mapping, key, found[key], applied)
+                except _Blocked as blocked:
+                    raise _claimed(
+                        mapping, key, blocked.error, "and another row holds the value at the source too"
+                    ) from blocked
+
+    def _may_delete(self, mapping: Mapping) -> None:
+        targets = {side.table.name for side in mapping.targets}
+        for table in self._mappings.target_tables:
+            for reference in table.foreign_keys:
+                if reference.referenced in targets and table.name not in targets and reference.on_delete in "cnd":
+                    raise ReplicatorError(
+                        f"rows of {mapping.target.table.name} exchange unique values in a circle, and can't be taken "
+                        f"away for it: foreign key {reference.name} of {table.name} would change rows",
+                        kind=ErrorKind.DATA,
+                        table=str(mapping.target.table.name),
+                        hint="grant the replica role to replicator's user, or make the unique constraint deferrable",
+                    )
+
+    async def _write(
+        self,
+        tx: TargetTransaction,
+        mapping: Mapping,
+        key: Key,
+        aggregate: SourceAggregate | None,
+        applied: Applied,
+    ) -> None:
+        for write in order_writes(self._plan(mapping, key, aggregate), self._mappings.target_tables):
+            ready = await translated(tx, write)
+            try:
+                async with tx.savepoint():
+                    result = await tx.write(ready)
+            except ReplicatorError as error:
+                if error.kind is not ErrorKind.UNIQUE or error.constraint is None:
+                    raise
+                raise _Blocked(error, await self._in_the_way(tx, mapping, ready, key, error)) from error
+            applied.add(write, result.affected)
+
+    def _plan(self, mapping: Mapping, key: Key, aggregate: SourceAggregate | None) -> list[Write]:
+        if aggregate is not None:
+            return self._applier.plan_aggregates(mapping, [aggregate])
+        if mapping.function is None:
+            relation = self._reader.relation(mapping.root.table)
+            return plan_rows(mapping, relation, inserts=(), upserts=(), updates=(), deletes=[key])
+        return plan_outcomes(mapping, [nothing(mapping, key)])
+
+    async def _in_the_way(
+        self, tx: TargetTransaction, mapping: Mapping, write: Write, key: Key, error: ReplicatorError
+    ) -> list[Key]:
+        """Source keys of the aggregates whose rows hold what `write` wants."""
+        side = next((one for one in mapping.targets if one.table.name == write.table.name), None)
+        assert error.constraint is not None
+        if side is None:
+            raise error
+        keys = await self._rows.in_the_way(tx, write, error.constraint, side.key)
+        if mapping.key_map is not None:
+            back = await self._rows.source_keys(mapping.key_map, keys)
+            if len(back) < len(keys):
+                raise _claimed(
+                    mapping, key, error, "and the row that holds it is in no key map: no source stands there"
+                )
+            keys = list(back.values())
+        others = [other for other in keys if other != key]
+        if not others:
+            raise _claimed(mapping, key, error, "and the row that holds it can't be told")
+        return others
+
+
+def _claimed(mapping: Mapping, key: Key, error: ReplicatorError, why: str) -> ReplicatorError:
+    return ReplicatorError(
+        f"{error.message}: this is no value on its way from one row to another, {why}",
+        kind=ErrorKind.DATA,
+        table=str(mapping.target.table.name),
+        key=tuple(part.decode("utf-8", "replace") for part in key),
+        constraint=error.constraint,
+        hint="mend the rows at the source, or the unique index on the target",
+        sqlstate=error.sqlstate,
+    )
