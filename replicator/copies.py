@@ -24,7 +24,7 @@ class Chunk:
 
     Attributes:
         mapping: the mapping's name.
-        number: from 1, in key order.
+        number: ascends in key order; not dense, so that what is left between two chunks can be cut again.
         after, upto: the range `after < key <= upto`; None is open. A table without a key is one chunk, open on both
             sides.
         rows: rows read from the source's root.
@@ -82,17 +82,35 @@ class BackfillStore(Protocol):
     async def load(self, job: str) -> dict[str, CopiedTable]:
         """Every mapping's copy of this job (`backfill` or `resync`), by mapping name."""
 
-    async def record(self, transaction: TargetTransaction, job: str, chunk: Chunk, *, last: bool) -> None:
-        """Store a copied chunk; with `last` the table is complete and its chunks are folded into one row."""
+    async def claim(self, transaction: TargetTransaction, job: str, mapping: str) -> bool:
+        """Lock the mapping's copy, waiting for another transaction that has it; False when it is complete already.
 
-    async def record_cut(self, transaction: TargetTransaction, mapping: str, cut: MultisetCut) -> None:
-        """Store the snapshot of a table without a key, in place of an earlier one."""
+        For a table without a key, whose copy can't be repeated.
+        """
+
+    async def record(self, transaction: TargetTransaction, job: str, chunk: Chunk) -> None:
+        """Store a copied chunk; the same number again replaces it."""
+
+    async def finish(self, transaction: TargetTransaction, job: str, mapping: str) -> None:
+        """The table is complete; its chunks are folded into one row."""
 
     async def forget(self, transaction: TargetTransaction, job: str, mapping: str) -> None:
         """Forget what is copied: a new resync begins."""
 
+    async def record_cut(self, transaction: TargetTransaction, mapping: str, cut: MultisetCut) -> None:
+        """Store the snapshot of a table without a key, in place of an earlier one."""
+
     async def cuts(self) -> list[MultisetCut]:
         """All stored cuts."""
+
+    async def defer(self, transaction: TargetTransaction, mapping: str, keys: Sequence[Key]) -> None:
+        """Store aggregates that the target refused for a unique value: written once the feed has caught up."""
+
+    async def deferred(self) -> list[tuple[str, Key]]:
+        """Mapping names and source keys of deferred aggregates."""
+
+    async def settled(self, transaction: TargetTransaction, mapping: str, key: Key) -> None:
+        """A deferred aggregate is written, or parked."""
 
     async def caught_up_lsn(self) -> int:
         """The largest `insert_lsn` of anything copied, 0 without: `catching_up` lasts until the position passes it."""
@@ -120,7 +138,10 @@ class ChunkTarget(Protocol):
         key: tuple[str, ...],
         blocks: AsyncIterator[bytes],
     ) -> int:
-        """The same into a temporary table and from there by upsert on `key`: rows that are there are replaced."""
+        """The same into a temporary table; from there rows that differ are updated by `key`, missing ones inserted.
+
+        Returns the rows that came. Raises as `copy_in`.
+        """
 
     async def in_the_way(
         self, transaction: TargetTransaction, write: Write, constraint: str, columns: tuple[str, ...]
@@ -131,9 +152,18 @@ class ChunkTarget(Protocol):
         """
 
     async def keys_after(
-        self, table: Table, by: tuple[str, ...], after: Key | None, rows: int, where: str | None = None
+        self,
+        transaction: TargetTransaction,
+        table: Table,
+        by: tuple[str, ...],
+        after: Key | None,
+        rows: int,
+        *,
+        where: str | None = None,
     ) -> list[Key]:
-        """Up to `rows` distinct values of `by` in the target after `after`, in the server's order."""
+        """Up to `rows` distinct values of `by` in the target after `after`, in the server's order, none with NULL."""
 
-    async def source_keys(self, keys: KeyMapping, wanted: Sequence[Key]) -> dict[Key, Key]:
+    async def source_keys(
+        self, transaction: TargetTransaction, keys: KeyMapping, wanted: Sequence[Key]
+    ) -> dict[Key, Key]:
         """Target keys to source keys, from the target's key map; those that it doesn't have are left out."""

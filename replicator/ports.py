@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 
     from replicator.events import Batch, Key, Position, Relation, Values
     from replicator.mapping import KeyMapping
@@ -124,8 +124,10 @@ class SourceSnapshot(Protocol):
         empty when both bounds are None: the whole table, in no order.
         """
 
-    async def count_before(self, table: Table, by: tuple[str, ...], after: Key | None, rows: int) -> Key | None:
-        """The key `rows` rows after `after` in index order; None when there are fewer."""
+    async def count_before(
+        self, table: Table, by: tuple[str, ...], after: Key | None, rows: int, *, upto: Key | None = None
+    ) -> Key | None:
+        """The key `rows` rows after `after` in index order; None when there are fewer (up to `upto`)."""
 
     def copy_out(
         self,
@@ -136,8 +138,11 @@ class SourceSnapshot(Protocol):
         upto: Key | None,
         *,
         where: str | None = None,
-    ) -> AsyncIterator[bytes]:
-        """The same range as COPY text format, in blocks of bytes."""
+    ) -> AsyncGenerator[bytes, None]:
+        """The same range as COPY text format, in blocks of bytes that hold whole rows, about 64 KiB each.
+
+        Its caller closes it (`contextlib.aclosing`), also when it stops halfway: the session is busy until then.
+        """
 
 
 class Reader(Protocol):

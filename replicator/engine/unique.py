@@ -171,7 +171,7 @@ class UniqueResolver:
             raise error
         keys = await self._rows.in_the_way(tx, write, error.constraint, side.key)
         if mapping.key_map is not None:
-            back = await self._rows.source_keys(mapping.key_map, keys)
+            back = await self._rows.source_keys(tx, mapping.key_map, keys)
             if len(back) < len(keys):
                 raise _claimed(
                     mapping, key, error, "and the row that holds it is in no key map: no source stands there"
