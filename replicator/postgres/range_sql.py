@@ -1,0 +1,164 @@
+"""SQL that reads rows of one table by key and by range of keys, so that an index serves it.
+
+Boundaries are text, cast to the columns' types. Comparisons name the operators of the type's own btree class, because
+under our search_path a bare `=` on citext would be that of text, which no index of the column serves. Ordinary tables
+are read with ONLY: rows of inheritance children belong to the children, whose changes the stream carries apart.
+
+Parameters are `$1`, for `AsyncRawCursor`: there a `%` in a name is just that.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, LiteralString
+
+from psycopg import sql
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from replicator.tables import Table
+
+_AND: Final = sql.SQL(" AND ")
+_COMMA: Final = sql.SQL(", ")
+
+
+def rows(table: Table, by: tuple[str, ...], where: str | None = None) -> sql.Composed:
+    """Rows whose columns `by` equal one of the keys: one text[] parameter a column.
+
+    A semi-join: two texts of one value (`1.0` and `1.00`) don't return their row twice.
+    """
+    names = [f"k{at}" for at in range(len(by))]
+    return sql.SQL(
+        "SELECT {columns} FROM {table} AS t WHERE EXISTS (SELECT FROM {keys} WHERE {match}){where}{order}"
+    ).format(
+        columns=_columns(table.column_names),
+        table=_from(table),
+        keys=sql.SQL("(SELECT {casts} FROM ROWS FROM ({arrays}) AS u({names})) AS k({names})").format(
+            casts=_COMMA.join(
+                sql.SQL("u.{}::{}").format(sql.Identifier(name), _type(table, column))
+                for name, column in zip(names, by, strict=True)
+            ),
+            arrays=_COMMA.join(
+                sql.SQL("pg_catalog.unnest({}::pg_catalog.text[])").format(number) for number in _numbers(by)
+            ),
+            names=_COMMA.join(map(sql.Identifier, names)),
+        ),
+        match=_AND.join(
+            sql.SQL("t.{} {} k.{}").format(sql.Identifier(column), _operator(table, column, "="), sql.Identifier(name))
+            for name, column in zip(names, by, strict=True)
+        ),
+        where=sql.SQL("") if where is None else sql.SQL(" AND ({})").format(sql.SQL(where)),
+        order=_order(table.primary_key.columns if table.primary_key is not None else ()),
+    )
+
+
+def chunk(table: Table, by: tuple[str, ...], *, after: bool, upto: bool, where: str | None = None) -> sql.Composed:
+    """Rows of a range in the order of `by`; one text parameter a column for each boundary that is there."""
+    lower = _numbers(by) if after else None
+    upper = _numbers(by, len(by) if after else 0) if upto else None
+    return sql.SQL("SELECT {columns} FROM {table} AS t{where}{order}").format(
+        columns=_columns(table.column_names),
+        table=_from(table),
+        where=_where(table, by, lower, upper, where),
+        order=_order(by),
+    )
+
+
+def key_at(table: Table, by: tuple[str, ...], *, after: bool) -> sql.Composed:
+    """The key at a distance (the last parameter, 0-based) from the beginning of a range."""
+    lower = _numbers(by) if after else None
+    return sql.SQL("SELECT {columns} FROM {table} AS t{where}{order} OFFSET {offset}::pg_catalog.int8 LIMIT 1").format(
+        columns=_columns(by),
+        table=_from(table),
+        where=_where(table, by, lower, None),
+        order=_order(by),
+        offset=_number(len(by) + 1 if after else 1),
+    )
+
+
+def copy_out(
+    table: Table,
+    columns: tuple[str, ...],
+    by: tuple[str, ...],
+    after: Sequence[str] | None,
+    upto: Sequence[str] | None,
+    *,
+    where: str | None = None,
+) -> sql.Composed:
+    """COPY of a range, in no order (COPY takes no parameters, so the boundaries are literals)."""
+    lower = None if after is None else [sql.Literal(value) for value in after]
+    upper = None if upto is None else [sql.Literal(value) for value in upto]
+    return sql.SQL("COPY (SELECT {columns} FROM {table} AS t{where}) TO STDOUT").format(
+        columns=_columns(columns), table=_from(table), where=_where(table, by, lower, upper, where)
+    )
+
+
+def _where(
+    table: Table,
+    by: tuple[str, ...],
+    lower: Sequence[sql.Composable] | None,
+    upper: Sequence[sql.Composable] | None,
+    where: str | None = None,
+) -> sql.Composable:
+    """WHERE `lower < by <= upper` and the connector's own predicate; nothing without any."""
+    conditions = []
+    if lower is not None:
+        conditions.append(_compare(table, by, ">", lower))
+    if upper is not None:
+        conditions.append(_compare(table, by, "<=", upper))
+    if where is not None:
+        conditions.append(sql.SQL("({})").format(sql.SQL(where)))
+    return sql.SQL(" WHERE ") + _AND.join(conditions) if conditions else sql.SQL("")
+
+
+def _compare(
+    table: Table, by: tuple[str, ...], sign: LiteralString, bounds: Sequence[sql.Composable]
+) -> sql.Composable:
+    """`ROW(a, b) > ROW($1, $2)`: a row comparison, by which a btree index is searched with all columns.
+
+    A row is compared by operators of one name. Where those of its columns live in different schemas, the comparison is
+    written out: `a >= $1 AND (a > $1 OR (a = $1 AND b > $2))`, whose first condition the index serves.
+    """
+    casts = [sql.SQL("{}::{}").format(bound, _type(table, column)) for column, bound in zip(by, bounds, strict=True)]
+    if len({table.by_name[column].operator_schema for column in by}) == 1:
+        return sql.SQL("ROW({}) {} ROW({})").format(_columns(by), _operator(table, by[0], sign), _COMMA.join(casts))
+
+    def one(at: int, operator: LiteralString) -> sql.Composed:
+        return sql.SQL("{} {} {}").format(sql.Identifier("t", by[at]), _operator(table, by[at], operator), casts[at])
+
+    strict, first = (">", ">=") if sign == ">" else ("<", "<=")
+    condition = one(len(by) - 1, sign)
+    for at in reversed(range(len(by) - 1)):
+        condition = sql.SQL("({} OR ({} AND {}))").format(one(at, strict), one(at, "="), condition)
+    return sql.SQL("{} AND {}").format(one(0, first), condition)
+
+
+def _numbers(by: Sequence[str], given: int = 0) -> list[sql.SQL]:
+    """`$1`, `$2`, ...: one a column, after those that are given already."""
+    return [_number(given + at) for at in range(1, len(by) + 1)]
+
+
+def _number(at: int) -> sql.SQL:
+    return sql.SQL(f"${at}")
+
+
+def _columns(names: Sequence[str]) -> sql.Composed:
+    return _COMMA.join(sql.Identifier("t", name) for name in names)
+
+
+def _order(names: Sequence[str]) -> sql.Composable:
+    return sql.SQL(" ORDER BY ") + _columns(names) if names else sql.SQL("")
+
+
+def _from(table: Table) -> sql.Composed:
+    name = sql.Identifier(table.name.schema, table.name.name)
+    return sql.SQL("{}").format(name) if table.kind == "p" else sql.SQL("ONLY {}").format(name)
+
+
+def _type(table: Table, column: str) -> sql.SQL:
+    return sql.SQL(table.by_name[column].cast_type)  # the server's own text, from its catalog
+
+
+def _operator(table: Table, column: str, sign: LiteralString) -> sql.Composed:
+    schema = table.by_name[column].operator_schema or "pg_catalog"
+    return sql.SQL("OPERATOR({}.{})").format(sql.Identifier(schema), sql.SQL(sign))
