@@ -71,8 +71,11 @@ class Outcome:
     rows: list[list[TargetRow]]
 
 
-class NeedsFetch(Exception):  # noqa: N818 - control flow, not a failure
-    """A transform read a column that is UNCHANGED: fetch the row from the source by its key, then run it again."""
+class NeedsFetch(BaseException):  # noqa: N818 - control flow, not a failure
+    """A transform read a column that is UNCHANGED: fetch the row from the source by its key, then run it again.
+
+    Not an Exception: a transform that catches Exception must not go on without the value.
+    """
 
     def __init__(self, column: str) -> None:
         super().__init__(column)
