@@ -1,0 +1,1 @@
+"""One module a command, each with an object `command`; imported when it is called."""
