@@ -42,6 +42,15 @@ class Translation:
     keys: KeyMapping
 
 
+@dataclass(frozen=True)
+class Owner:
+    """Whose a child's rows are: those of root rows (matched by `key` = the write's `scope`) with this predicate."""
+
+    table: Table
+    key: tuple[str, ...]
+    predicate: str
+
+
 @dataclass(slots=True)
 class Write:
     """One statement: an action on one table with one set of columns, for any number of rows.
@@ -55,9 +64,11 @@ class Write:
         scope: PRUNE and MERGE: the columns that hold the aggregate's key.
         keys: PRUNE: the aggregates' keys.
         predicate: owned subset: DELETE, PRUNE, CLEAR touch only rows for which it holds; an UPSERT replaces whatever
-            is under its key.
+            is under its key. An SQL expression over the table's own column names.
+        owner: the same for a child: its rows are touched only where the root row under their `scope` is owned.
         multiset: MERGE and PRUNE with rows that may be equal: match as many as given.
         translations: where keys must be translated before execution (`scope_translation` for `keys`).
+        also: TRUNCATE: further tables of the same statement.
         mapping: name of the mapping it comes from, for errors and metrics.
 
     """
@@ -70,9 +81,11 @@ class Write:
     scope: tuple[str, ...] = ()
     keys: Sequence[Key] = ()
     predicate: str | None = None
+    owner: Owner | None = None
     multiset: bool = False
     translations: tuple[Translation, ...] = ()
     scope_translation: Translation | None = None
+    also: tuple[Table, ...] = ()
     mapping: str = ""
 
 
