@@ -29,7 +29,18 @@ CANONICAL: Final = {
     "row_security": "off",  # a policy that hides rows is an error, never a silent filter
     "search_path": "pg_catalog",
 }
-_KEEPALIVES: Final = {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+_KEEPALIVES: Final = {
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,  # milliseconds; without it what was sent to a vanished host is repeated for 15 minutes
+}
+
+
+def application_name(purpose: str) -> str:
+    """What the server shows for a session of ours (it keeps 63 bytes)."""
+    return f"replicator:{purpose}"[:63]
 
 
 def conninfo(dsn: str, purpose: str, *, connect_timeout: float = 10, **parameters: str | int) -> str:
@@ -37,7 +48,7 @@ def conninfo(dsn: str, purpose: str, *, connect_timeout: float = 10, **parameter
 
     Args:
         dsn: the user's, URI or key=value.
-        purpose: goes to application_name as `replicator:<purpose>` (63 bytes are kept by the server).
+        purpose: see `application_name`.
         connect_timeout: seconds; libpq counts whole ones, at least 2.
         parameters: further libpq parameters, such as `replication="database"`.
 
@@ -50,7 +61,7 @@ def conninfo(dsn: str, purpose: str, *, connect_timeout: float = 10, **parameter
     user_options = str(given.get("options") or "")
     return make_conninfo(
         dsn,
-        application_name=f"replicator:{purpose}"[:63],
+        application_name=application_name(purpose),
         client_encoding="UTF8",
         connect_timeout=max(2, int(connect_timeout)),
         options=f"{user_options} {options}".strip(),
