@@ -64,15 +64,30 @@ def chunk(table: Table, by: tuple[str, ...], *, after: bool, upto: bool, where: 
     )
 
 
-def key_at(table: Table, by: tuple[str, ...], *, after: bool) -> sql.Composed:
-    """The key at a distance (the last parameter, 0-based) from the beginning of a range."""
+def key_at(table: Table, by: tuple[str, ...], *, after: bool, upto: bool = False) -> sql.Composed:
+    """The key at a distance (the last parameter, 0-based) from the beginning of a range; none beyond its end."""
     lower = _numbers(by) if after else None
+    upper = _numbers(by, len(by) if after else 0) if upto else None
     return sql.SQL("SELECT {columns} FROM {table} AS t{where}{order} OFFSET {offset}::pg_catalog.int8 LIMIT 1").format(
         columns=_columns(by),
         table=_from(table),
-        where=_where(table, by, lower, None),
+        where=_where(table, by, lower, upper),
         order=_order(by),
-        offset=_number(len(by) + 1 if after else 1),
+        offset=_number(len(by) * (after + upto) + 1),
+    )
+
+
+def distinct_keys(table: Table, by: tuple[str, ...], *, after: bool, where: str | None = None) -> sql.Composed:
+    """Distinct values of `by` beyond a boundary, in order, none with a NULL; the last parameter is their number."""
+    lower = _numbers(by) if after else None
+    whole = sql.SQL("ROW({}) IS NOT NULL").format(_columns(by))
+    bounded = _where(table, by, lower, None, where)
+    return sql.SQL("SELECT DISTINCT {columns} FROM {table} AS t{where}{order} LIMIT {rows}::pg_catalog.int8").format(
+        columns=_columns(by),
+        table=_from(table),
+        where=sql.SQL("{}{}{}").format(bounded, _AND if after or where is not None else sql.SQL(" WHERE "), whole),
+        order=_order(by),
+        rows=_number(len(by) * after + 1),
     )
 
 
@@ -162,3 +177,8 @@ def _type(table: Table, column: str) -> sql.SQL:
 def _operator(table: Table, column: str, sign: LiteralString) -> sql.Composed:
     schema = table.by_name[column].operator_schema or "pg_catalog"
     return sql.SQL("OPERATOR({}.{})").format(sql.Identifier(schema), sql.SQL(sign))
+
+
+def equality(table: Table, column: str) -> sql.Composed:
+    """The `=` of the column's own type, named with its schema."""
+    return _operator(table, column, "=")

@@ -6,7 +6,7 @@ Values leave as the bytes that the server printed; nothing is decoded on the way
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, LiteralString
 
 import psycopg
@@ -17,11 +17,12 @@ from replicator.errors import ErrorKind, ReplicatorError
 from replicator.events import Relation
 from replicator.postgres import range_sql
 from replicator.postgres.catalog import read_catalog
+from replicator.postgres.copying import copy_blocks
 from replicator.postgres.session import connect
 from replicator.postgres.sqlstate import driver_errors
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 
     from psycopg import AsyncConnection
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from replicator.tables import Catalog, Table, TableName
 
 CONNECTIONS_MAX: Final = 4
-COPY_BLOCK_BYTES: Final = 64 << 10
 DELAY_MIN: Final = 0.001  # seconds; a commit is visible microseconds after it is in the WAL ...
 DELAY_MAX: Final = 0.05  # ... or, with a synchronous standby, as late as that one answers
 
@@ -94,10 +94,12 @@ class PostgresSnapshot:
         query = range_sql.chunk(table, by, after=after is not None, upto=upto is not None, where=where)
         return await self._read(table, query, [*_strings(after), *_strings(upto)])
 
-    async def count_before(self, table: Table, by: tuple[str, ...], after: Key | None, rows: int) -> Key | None:
-        """The key `rows` rows after `after`; None when there are fewer."""
-        query = range_sql.key_at(table, by, after=after is not None)
-        found = await self._read(table, query, [*_strings(after), rows - 1])
+    async def count_before(
+        self, table: Table, by: tuple[str, ...], after: Key | None, rows: int, *, upto: Key | None = None
+    ) -> Key | None:
+        """The key `rows` rows after `after`; None when there are fewer (up to `upto`)."""
+        query = range_sql.key_at(table, by, after=after is not None, upto=upto is not None)
+        found = await self._read(table, query, [*_strings(after), *_strings(upto), rows - 1])
         return tuple(value for value in found[0] if isinstance(value, bytes)) if found else None
 
     async def copy_out(
@@ -109,23 +111,15 @@ class PostgresSnapshot:
         upto: Key | None,
         *,
         where: str | None = None,
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """The same range as COPY text, in blocks of whole rows."""
         lower = None if after is None else _strings(after)
         upper = None if upto is None else _strings(upto)
         query = range_sql.copy_out(table, columns, by, lower, upper, where=where)
         with driver_errors(f"copying from {table.name}"):
-            async with self._connection.cursor() as cursor, cursor.copy(query) as copy:
-                rows: list[bytes] = []  # a message is a row: sent on one by one each would cost as much as its read
-                size = 0
-                async for row in copy:
-                    rows.append(bytes(row))
-                    size += len(row)
-                    if size >= COPY_BLOCK_BYTES:
-                        yield b"".join(rows)
-                        rows, size = [], 0
-                if rows:
-                    yield b"".join(rows)
+            async with aclosing(copy_blocks(self._connection, query)) as blocks:
+                async for block in blocks:
+                    yield block
 
     async def _read(self, table: Table, query: sql.Composed, parameters: list[Any]) -> list[Values]:
         with driver_errors(f"reading {table.name}"):

@@ -1,0 +1,158 @@
+"""Which rows of a table stand in the way of a row that a unique or exclusion constraint has refused.
+
+Works for any index that excludes rows: over columns or expressions, whole or partial, UNIQUE or EXCLUDE. The index's
+own expressions, predicate and operators come from the catalog as the server prints them under our search_path.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from psycopg import AsyncRawCursor, sql
+
+from replicator.postgres import range_sql
+
+if TYPE_CHECKING:
+    from psycopg import AsyncConnection
+
+    from replicator.events import Key
+    from replicator.tables import Table
+    from replicator.writes import Write
+
+_COMMA: Final = sql.SQL(", ")
+_AND: Final = sql.SQL(" AND ")
+
+# The refusing index is the table's own, or that of the leaf that the row would have gone to.
+# Equality: the exclusion constraint's operators, else strategy 3 of the column's btree operator class.
+_INDEX: Final = """
+    WITH chosen AS (
+        SELECT i.*, x.conexclop
+        FROM pg_catalog.pg_class c
+        JOIN pg_catalog.pg_index i ON i.indexrelid = c.oid
+        LEFT JOIN pg_catalog.pg_constraint x ON x.conindid = c.oid AND x.conexclop IS NOT NULL
+        WHERE c.relname = $3 AND (i.indisunique OR i.indisexclusion) AND i.indrelid IN (
+            SELECT t.oid FROM pg_catalog.pg_class t JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace
+            WHERE n.nspname = $1 AND t.relname = $2
+            UNION ALL
+            SELECT p.relid FROM pg_catalog.pg_class t JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace,
+                LATERAL pg_catalog.pg_partition_tree(t.oid) p
+            WHERE n.nspname = $1 AND t.relname = $2 AND t.relkind = 'p'
+        )
+        LIMIT 1
+    )
+    SELECT pg_catalog.pg_get_indexdef(chosen.indexrelid, k.n::integer, false),
+        pg_catalog.pg_get_expr(chosen.indpred, chosen.indrelid),
+        s.nspname::text, o.oprname::text,
+        coalesce((pg_catalog.to_jsonb(chosen) ->> 'indnullsnotdistinct')::boolean, false)
+    FROM chosen
+    CROSS JOIN LATERAL pg_catalog.generate_series(1, chosen.indnkeyatts) AS k(n)
+    JOIN pg_catalog.pg_opclass a ON a.oid = chosen.indclass[k.n - 1]
+    LEFT JOIN pg_catalog.pg_amop e ON e.amopfamily = a.opcfamily AND e.amoplefttype = a.opcintype
+        AND e.amoprighttype = a.opcintype AND e.amopstrategy = 3
+    JOIN pg_catalog.pg_operator o ON o.oid = coalesce(chosen.conexclop[k.n], e.amopopr)
+    JOIN pg_catalog.pg_namespace s ON s.oid = o.oprnamespace
+    ORDER BY k.n
+"""
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One column or expression of the index, and the operator by which two rows exclude each other in it."""
+
+    expression: str
+    schema: str
+    operator: str
+    nulls_equal: bool
+
+
+async def rows_in_the_way(
+    connection: AsyncConnection[Any], write: Write, constraint: str, columns: tuple[str, ...]
+) -> list[Key]:
+    """Values of `columns` of rows that hold what rows of `write` want, whatever their key; none that hold NULL there.
+
+    Empty where the constraint is no index of the table (any more), or depends on a column that `write` doesn't carry.
+    """
+    cursor = AsyncRawCursor(connection)
+    await cursor.execute(_INDEX, [write.table.name.schema, write.table.name.name, constraint])
+    found = await cursor.fetchall()
+    if not found or not write.rows:
+        return []
+    parts = [_Part(expression, schema, operator, nulls) for expression, _, schema, operator, nulls in found]
+    query = _query(write, parts, found[0][1], columns)
+    texts = [
+        [value.decode() if isinstance(value, bytes) else None for value in column]
+        for column in zip(*write.rows, strict=True)
+    ]
+    cursor = AsyncRawCursor(connection)
+    await cursor.execute(query, texts)
+    result = cursor.pgresult
+    assert result is not None
+    places = range(result.nfields)
+    return [tuple(result.get_value(row, place) or b"" for place in places) for row in range(result.ntuples)]
+
+
+def _query(write: Write, parts: list[_Part], predicate: str | None, columns: tuple[str, ...]) -> sql.Composed:
+    table = write.table
+    expressions = _COMMA.join(
+        sql.SQL("({}) AS {}").format(sql.SQL(part.expression), sql.Identifier(f"x{at}"))
+        for at, part in enumerate(parts)
+    )
+    where = sql.SQL("") if predicate is None else sql.SQL(" WHERE ({})").format(sql.SQL(predicate))
+    own = _COMMA.join(
+        sql.SQL("{} AS {}").format(sql.Identifier(name), sql.Identifier(f"k{at}")) for at, name in enumerate(write.key)
+    )
+    keys = sql.SQL("{}, ").format(own) if write.key else sql.SQL("")
+    conditions = [_excludes(at, part) for at, part in enumerate(parts)]
+    if write.key:
+        same = _AND.join(
+            sql.SQL("held.{0} {1} wanted.{0}").format(sql.Identifier(f"k{at}"), range_sql.equality(table, name))
+            for at, name in enumerate(write.key)
+        )
+        conditions.append(sql.SQL("({}) IS NOT TRUE").format(same))
+    named = [sql.Identifier("held", f"c{at}") for at in range(len(columns))]
+    return sql.SQL(
+        "SELECT DISTINCT {named} FROM (SELECT {columns}, {keys}{expressions} FROM {table}{where}) AS held "
+        "JOIN (SELECT {keys}{expressions} FROM ({rows}) AS given{where}) AS wanted ON {conditions} "
+        "WHERE ROW({named}) IS NOT NULL"
+    ).format(
+        named=_COMMA.join(named),
+        columns=_COMMA.join(
+            sql.SQL("{} AS {}").format(sql.Identifier(name), sql.Identifier(f"c{at}"))
+            for at, name in enumerate(columns)
+        ),
+        keys=keys,
+        expressions=expressions,
+        table=sql.Identifier(table.name.schema, table.name.name),
+        where=where,
+        rows=_given(table, write.columns),
+        conditions=_AND.join(conditions),
+    )
+
+
+def _excludes(at: int, part: _Part) -> sql.Composed:
+    sides = {"held": sql.Identifier("held", f"x{at}"), "wanted": sql.Identifier("wanted", f"x{at}")}
+    condition = sql.SQL("{held} OPERATOR({schema}.{operator}) {wanted}").format(
+        **sides, schema=sql.Identifier(part.schema), operator=sql.SQL(part.operator)
+    )
+    if not part.nulls_equal:
+        return condition
+    return sql.SQL("({condition} OR ({held} IS NULL AND {wanted} IS NULL))").format(condition=condition, **sides)
+
+
+def _given(table: Table, columns: tuple[str, ...]) -> sql.Composed:
+    """The rows of a write, as rows of the table: one text[] parameter a column, NULL for columns it doesn't carry."""
+    at = {name: place for place, name in enumerate(columns)}
+    values = [
+        sql.SQL("{}::{} AS {}").format(
+            sql.Identifier("u", f"v{at[column.name]}") if column.name in at else sql.SQL("NULL"),
+            sql.SQL(column.cast_type),  # the server's own text, from its catalog
+            sql.Identifier(column.name),
+        )
+        for column in table.columns
+    ]
+    arrays = [sql.SQL(f"pg_catalog.unnest(${place}::pg_catalog.text[])") for place in range(1, len(columns) + 1)]
+    names = [sql.Identifier(f"v{place}") for place in range(len(columns))]
+    return sql.SQL("SELECT {} FROM ROWS FROM ({}) AS u({})").format(
+        _COMMA.join(values), _COMMA.join(arrays), _COMMA.join(names)
+    )
