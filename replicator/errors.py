@@ -29,6 +29,7 @@ class ErrorKind(StrEnum):
     UNIQUE = "unique"  # 23505 on an index other than the key: may be a value that moves between rows
     TRANSFORM = "transform"  # a user's transform raised, or returned what can't be written
     DECODE = "decode"  # bytes of the stream that this codec can't read
+    RESHAPED = "reshaped"  # a table got a column that the mappings don't know: compile them again from the catalogs
     SCHEMA = "schema"  # a table or column is not what the mapping expects
     PERMISSION = "permission"  # a right lacks
     CONFIG = "config"  # the connector can't work as written
@@ -52,6 +53,7 @@ ACTIONS: Final[Mapping[ErrorKind, Action]] = {
     ErrorKind.READ_ONLY: Action.RETRY,
     ErrorKind.COMMIT_UNKNOWN: Action.RETRY,
     ErrorKind.SLOT_BUSY: Action.RETRY,
+    ErrorKind.RESHAPED: Action.RETRY,
     ErrorKind.SUPERSEDED: Action.YIELD,
     ErrorKind.DATA: Action.ISOLATE,
     ErrorKind.UNIQUE: Action.ISOLATE,

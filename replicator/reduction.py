@@ -92,6 +92,21 @@ def key_getter(relation: Relation, columns: Sequence[str]) -> KeyOf:
     return itemgetter(*at)
 
 
+class Reshaped(ReplicatorError):
+    """Rows of the stream have columns that the table didn't have when the mappings were compiled."""
+
+    def __init__(self, relation: Relation, columns: tuple[str, ...]) -> None:
+        names = ", ".join(columns)
+        super().__init__(
+            f"{relation.table} got a new column while running: {names}",
+            kind=ErrorKind.RESHAPED,
+            table=str(relation.table),
+            hint="nothing of that change was applied yet; the mappings are compiled again from both catalogs",
+        )
+        self.relation = relation
+        self.columns = columns
+
+
 class Keys:
     """Key getters by relation and columns, cached: a relation object lives as long as its shape."""
 
@@ -155,7 +170,28 @@ class Reducer:
 
     def __init__(self, mappings: Mappings) -> None:
         self._by_source = mappings.by_source
+        self._known: dict[int, Relation] = {}
         self.keys = Keys()
+
+    def accept(self, relation: Relation) -> None:
+        """Take a shape as it is: its unknown columns are gone from the table by now, and nobody can use them."""
+        self._known[id(relation)] = relation
+
+    def check(self, events: Sequence[ChangeEvent]) -> None:
+        """A shape that is seen first must have no column that the mappings don't know.
+
+        Raises:
+            Reshaped: it has; nothing else happened.
+
+        """
+        for relation in {id(event.relation): event.relation for event in events}.values():
+            if id(relation) in self._known:
+                continue
+            _, side = self._by_source[relation.table]
+            unknown = [name for name in relation.columns if name not in side.table.by_name]
+            if unknown:
+                raise Reshaped(relation, tuple(unknown))
+            self._known[id(relation)] = relation
 
     def split(self, events: Sequence[ChangeEvent]) -> list[Segment]:
         """Cut a batch at its barriers and reduce what lies between."""

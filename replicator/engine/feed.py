@@ -25,6 +25,7 @@ from replicator.engine.spread import Spread
 from replicator.engine.unique import UniqueResolver
 from replicator.errors import ErrorKind, ReplicatorError
 from replicator.events import Batch, Position
+from replicator.reduction import Reshaped
 
 if TYPE_CHECKING:
     from replicator.copies import ChunkTarget, MultisetCut
@@ -212,6 +213,7 @@ class Feed:
     async def _apply(self, batch: Batch) -> None:
         self._status.pending(batch.first_commit_time)
         self._cuts.drop(batch)
+        await self._check_shapes(batch)
         if len(self._lanes) == 1:
             await self._lanes[0].apply(batch)
         else:
@@ -220,6 +222,25 @@ class Feed:
         self._confirm()
         if batch.commit_time is not None:
             self._status.proven(batch.commit_time)
+
+    async def _check_shapes(self, batch: Batch) -> None:
+        """Go on where a new shape's unknown columns are gone again by now; else the mappings are compiled again.
+
+        Raises:
+            Reshaped: they are in the table.
+
+        """
+        while True:
+            try:
+                self._applier.reducer.check(batch.events)
+            except Reshaped as reshaped:
+                catalog = await self._reader.catalog()
+                table = catalog.tables.get(reshaped.relation.table)
+                if table is not None and any(name in table.by_name for name in reshaped.columns):
+                    raise
+                self._applier.reducer.accept(reshaped.relation)
+            else:
+                return
 
     def _confirm(self) -> None:
         """Report the lowest position that all lanes have committed."""

@@ -60,21 +60,21 @@ def _picker(at: Sequence[int]) -> Callable[[Values], Values]:
 
 @lru_cache(maxsize=_SHAPES_MAX)
 def _projection(mapping: Mapping, relation: Relation) -> _Projection:
-    try:
-        at = tuple(relation.positions[source] for source in mapping.columns)
-    except KeyError as missing:
+    # A column that these rows lack was added since, or dropped: the target keeps what it has, or its default.
+    sent = {source: target for source, target in mapping.columns.items() if source in relation.positions}
+    at = tuple(relation.positions[source] for source in sent)
+    columns = tuple(sent.values())
+    target = mapping.target
+    if not set(target.key) <= set(columns):
         raise ReplicatorError(
-            f"the stream's rows of {relation.table} have no column {missing.args[0]!r}",
+            f"the stream's rows of {relation.table} lack a column of the key ({', '.join(mapping.root.key)})",
             kind=ErrorKind.SCHEMA,
             table=str(relation.table),
-            column=str(missing.args[0]),
             hint=(
-                "nothing of this batch was applied: the table was changed while running; adapt the connector (drop, "
-                "columns) or the table, look at `replicator plan`, and start again"
+                "nothing of this batch was applied: the table was changed while running; adapt the connector or the "
+                "table, look at `replicator plan`, and start again"
             ),
-        ) from None
-    columns = tuple(mapping.columns.values())
-    target = mapping.target
+        )
     passes = at == tuple(range(len(relation.columns)))
     return _Projection(
         columns=columns,
