@@ -82,11 +82,8 @@ class BackfillStore(Protocol):
     async def load(self, job: str) -> dict[str, CopiedTable]:
         """Every mapping's copy of this job (`backfill` or `resync`), by mapping name."""
 
-    async def claim(self, transaction: TargetTransaction, job: str, mapping: str) -> bool:
-        """Lock the mapping's copy, waiting for another transaction that has it; False when it is complete already.
-
-        For a table without a key, whose copy can't be repeated.
-        """
+    async def begin(self, transaction: TargetTransaction, job: str, mappings: Sequence[str]) -> None:
+        """Say that these mappings are copied by this job; those that it has already stay as they are."""
 
     async def record(self, transaction: TargetTransaction, job: str, chunk: Chunk) -> None:
         """Store a copied chunk; the same number again replaces it."""
