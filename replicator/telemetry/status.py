@@ -190,8 +190,8 @@ class FeedStatus:
         lanes: position as text by lane.
         epoch: the one under which this process writes.
         commit_time: source commit time of the newest applied transaction (source's clock).
-        applied_at: when its target transaction had committed (our clock).
-        end_to_end: seconds between these two, clock offset taken out, of the newest one.
+        applied_at: when its target transaction, or a heartbeat's, had committed (our clock).
+        end_to_end: seconds from source commit to then, clock offset taken out.
         proven_time: source time up to which everything is proven to be applied (source's clock).
         oldest_pending_commit_time: of the oldest transaction that is taken and not applied; None when there is none.
         clock_offset: source's clock minus ours, in seconds; None before it was measured.
@@ -298,6 +298,11 @@ class FeedStatus:
             self.commit_lag_seconds.observe(max(0.0, now - commit_time))
         if transactions > len(ends):
             self.commit_lag_seconds.observe(max(0.0, now - sum(ends) / len(ends)), transactions - len(ends))
+
+    def measured(self, now: float, seconds: float) -> None:
+        """A heartbeat took this long from its commit on the source until the target's checkpoint had passed it."""
+        self.end_to_end = seconds
+        self.applied_at = now
 
     def moved(self, position: str, lane: int = 0) -> None:
         """The lane's checkpoint is this now."""

@@ -1,0 +1,162 @@
+"""Beside a running feed: what proves how far it is, and what says so.
+
+    catching_up ──▶ streaming       once the position has passed the last snapshot that was copied
+    heartbeat                       an idle feed's end-to-end lag, and the moment up to which all is proven applied
+    lag                             what the slot holds back, clock offset
+    until caught up                 one mark on the source; once it is reached, stop
+
+The watches end with the feed, and a watch that fails ends the feed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+
+from replicator.errors import ErrorKind, ReplicatorError
+from replicator.events import Position
+from replicator.telemetry import FeedStatus, State
+
+if TYPE_CHECKING:
+    from replicator.engine.feed import Feed
+    from replicator.ports import Source
+
+NUDGE_SECONDS: Final = 0.5
+"""While somebody waits for a position, an idle server is asked for its own this often."""
+LAG_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True)
+class StreamingOptions:
+    """What the watch is told.
+
+    Attributes:
+        heartbeat_seconds: how often an idle source gets a heartbeat; 0 is never.
+        caught_up_at: the feed is consistent once it has passed this.
+        until_caught_up: end the feed once it has passed what is committed when it becomes consistent.
+
+    """
+
+    heartbeat_seconds: float
+    caught_up_at: Position
+    until_caught_up: bool = False
+
+
+class Streaming:
+    """Runs a feed, and watches it.
+
+    Args:
+        feed: not yet running.
+        source: the feed's.
+        status: the feed's.
+        options: see `StreamingOptions`.
+
+    """
+
+    def __init__(self, feed: Feed, source: Source, status: FeedStatus, options: StreamingOptions) -> None:
+        self._feed = feed
+        self._source = source
+        self._status = status
+        self._options = options
+        self._log = structlog.get_logger("replicator.daemon").bind(connector=status.connector, feed=status.feed)
+        self._beats = options.heartbeat_seconds > 0
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run until `stop` is set (here, with `until_caught_up`), then until the feed has drained.
+
+        Raises:
+            ReplicatorError: of the feed, or of a watch whose connection was lost; perhaps in an ExceptionGroup.
+
+        """
+        async with asyncio.TaskGroup() as group:
+            watches = [
+                group.create_task(self._catch_up(stop)),
+                group.create_task(self._watch_lag()),
+                group.create_task(self._prove()),
+            ]
+            try:
+                await self._feed.run(stop)
+            finally:
+                for watch in watches:
+                    watch.cancel()
+
+    async def _catch_up(self, stop: asyncio.Event) -> None:
+        self._status.enter(State.CATCHING_UP, time.time())
+        await self._reach(self._options.caught_up_at)
+        self._status.enter(State.STREAMING, time.time())
+        self._log.info("streaming", position=self._status.position)
+        if self._options.until_caught_up:
+            mark = await self._mark()
+            await self._reach(mark)
+            self._log.info("caught up", position=self._source.format(mark))
+            stop.set()
+
+    async def _mark(self) -> Position:
+        """A position after everything that is committed on the source now; by a heartbeat, where it takes one."""
+        if self._beats:
+            try:
+                return await self._source.beat()
+            except ReplicatorError as error:
+                if error.kind is not ErrorKind.PERMISSION:
+                    raise
+                self._beats = False
+                self._log.warning("no heartbeat", error=error.message, **error.facts())
+        return await self._source.head()
+
+    async def _reach(self, position: Position) -> None:
+        reached = asyncio.ensure_future(self._feed.reach(position))
+        try:
+            while not reached.done():
+                self._source.nudge()
+                await asyncio.wait([reached], timeout=NUDGE_SECONDS)
+            await reached
+        finally:
+            reached.cancel()
+
+    async def _prove(self) -> None:
+        """Each interval: what was committed before now is applied. A busy feed proves it by what it applies."""
+        interval = self._options.heartbeat_seconds or LAG_SECONDS
+        while True:
+            began = time.time()
+            applied_at = self._status.applied_at
+            if applied_at is None or began - applied_at >= interval:
+                mark = await self._mark()
+                marked = time.time()
+                await self._reach(mark)
+                now = time.time()
+                self._status.proven(began + (self._status.clock_offset or 0.0))
+                if self._beats:
+                    self._status.measured(now, now - marked)
+            await asyncio.sleep(interval)
+
+    async def _watch_lag(self) -> None:
+        while True:
+            lag = await self._source.lag()
+            self._status.retained_wal_bytes = lag.retained_wal_bytes
+            self._status.backlog_offsets = lag.backlog_offsets
+            await asyncio.sleep(LAG_SECONDS)
+
+
+async def unless_stopped(work: Coroutine[Any, Any, None], stop: asyncio.Event) -> bool:
+    """Do work that doesn't watch `stop` itself; it is cancelled when that is set. Returns whether it was finished.
+
+    Raises:
+        ReplicatorError: what the work raises.
+
+    """
+
+    async def cancel_when_stopped(working: asyncio.Task[None]) -> None:
+        await stop.wait()
+        working.cancel()
+
+    async with asyncio.TaskGroup() as group:
+        working = group.create_task(work)
+        watching = group.create_task(cancel_when_stopped(working))
+        await asyncio.wait([working])
+        watching.cancel()
+    return not working.cancelled()
