@@ -14,6 +14,10 @@ import psycopg
 
 from replicator.demo.seed import FIRST_NAMES, LAST_NAMES
 
+STAFF = 5
+"""Users whose id is a multiple of this keep id and role, so that their permissions must keep their ids as well."""
+NO_STAFF = f"id % {STAFF} > 0"
+
 
 @dataclass(frozen=True, slots=True)
 class Client:
@@ -30,7 +34,7 @@ class Client:
 
     def run(self, statement: str, *values: object) -> Any:
         """Execute; returns the first column of the first row, None where there is none."""
-        cursor = self.connection.execute(statement.encode(), values)
+        cursor = self.connection.execute(statement.encode(), values or None)
         row = cursor.fetchone() if cursor.description else None
         return None if row is None else row[0]
 
@@ -190,12 +194,16 @@ def edit_user(client: Client) -> None:
 def change_role(client: Client) -> None:
     """More or fewer permissions."""
     role = client.random.choice(("suspended", "viewer", "editor", "admin"))
-    client.run("UPDATE public.users SET role = (%s::text)::public.user_role WHERE id = %s", role, client.pick("users"))
+    client.run(
+        "UPDATE public.users SET role = (%s::text)::public.user_role WHERE id = %s",
+        role,
+        client.pick("users", NO_STAFF),
+    )
 
 
 def delete_user(client: Client) -> None:
     """A user is marked as deleted, and is nobody's contact any more."""
-    user = client.pick("users", "deleted_at IS NULL")
+    user = client.pick("users", f"deleted_at IS NULL AND {NO_STAFF}")
     client.run("UPDATE public.users SET deleted_at = clock_timestamp() WHERE id = %s", user)
     client.run("UPDATE public.accounts SET primary_contact_id = NULL WHERE primary_contact_id = %s", user)
 
@@ -214,7 +222,9 @@ def purge_user(client: Client) -> None:
 
 def renumber_user(client: Client) -> None:
     """A user gets another id: its key changes, with its permissions."""
-    client.run("UPDATE public.users SET id = nextval('public.users_id_seq') WHERE id = %s", client.pick("users"))
+    client.run(
+        "UPDATE public.users SET id = nextval('public.users_id_seq') WHERE id = %s", client.pick("users", NO_STAFF)
+    )
 
 
 def exchange_emails(client: Client) -> None:

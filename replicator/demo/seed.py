@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from importlib import resources
 
 import psycopg
+from psycopg import sql
 
 FIRST_NAMES = (
     "Ada",
@@ -61,3 +62,16 @@ def seed(dsn: str, rows: int) -> Iterator[str]:
             words = statement.split("INSERT INTO ")
             if len(words) > 1:
                 yield words[1].split()[0]
+
+
+def count_rows(dsn: str) -> int:
+    """How many rows the tables of schema public have, all together.
+
+    Raises:
+        psycopg.Error: the database can't be read.
+
+    """
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        names = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+        counts = [sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier("public", name)) for (name,) in names]
+        return sum(count for query in counts for (count,) in connection.execute(query))
