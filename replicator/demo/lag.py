@@ -54,10 +54,10 @@ def measure(old_dsn: str, upgraded_dsn: str, *, after: int, since: float) -> Lag
     lags = sorted(upgraded[number] - at for number, at in old.items() if number in upgraded)
     if not lags:
         return None
-    return Lag(len(lags), _quantile(lags, 0.5), _quantile(lags, 0.99), lags[-1])
+    return Lag(len(lags), quantile(lags, 0.5), quantile(lags, 0.99), lags[-1])
 
 
-def _quantile(ordered: list[float], share: float) -> float:
+def quantile(ordered: list[float], share: float) -> float:
     """The smallest value that at least this share of all doesn't exceed."""
     at = -int(-share * len(ordered) // 1)  # rounded up
     return ordered[max(0, at - 1)]

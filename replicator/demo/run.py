@@ -169,7 +169,6 @@ class _Demo:
             copied=copied,
             copy_seconds=copy_seconds,
             streamed=streamed,
-            applied=end["transactions_applied"],
             committed=writer.committed,
             rolled_back=writer.rolled_back,
             lag=measure(self._old, self._upgraded, after=after, since=start.wall),

@@ -33,7 +33,6 @@ class Outcome:
         copied: rows of the old database that the backfill has copied, and
         copy_seconds: how long that took, with the application writing.
         streamed: since the copy was caught up with, until the application's last transaction was applied.
-        applied: transactions applied in all.
         committed: the application's transactions, by kind.
         rolled_back: those that it gave up, or that the server refused.
         lag: None where nothing was measured.
@@ -47,7 +46,6 @@ class Outcome:
     copied: int
     copy_seconds: float
     streamed: Streamed
-    applied: int
     committed: Counter[str]
     rolled_back: int
     lag: Lag | None
@@ -139,7 +137,7 @@ def _tables(outcome: Outcome) -> Table:
 def _verdict(outcome: Outcome) -> Text:
     if outcome.differences:
         samples = [sample for one in outcome.tables for sample in one.samples()]
-        samples += [f"{name}: {count:,} rows without their parent" for name, count in outcome.orphans.items() if count]
+        samples += [f"{name}: {count:,} row(s) without parent" for name, count in outcome.orphans.items() if count]
         if outcome.broken_links:
             samples.append(f"{outcome.broken_links:,} permissions have another id than before")
         return Text.assemble(
