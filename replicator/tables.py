@@ -225,8 +225,10 @@ class Catalog:
         server_version: `server_version_num`, 150004 for 15.4.
         tables: every ordinary and partitioned table of the user's schemas; leaf partitions are tables too. Left out:
             temporary tables, our own schema, and tables that belong to an extension.
+        enums: labels of every enum in order, by the type's name as in `Column.cast_type`.
 
     """
 
     server_version: int
     tables: Mapping[TableName, Table] = field(default_factory=dict)
+    enums: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

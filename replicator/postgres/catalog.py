@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
@@ -106,6 +107,10 @@ _PARTITIONS: Final = sql.SQL("""
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     ORDER BY b.root, n.nspname, c.relname
 """)
+_ENUMS: Final = sql.SQL("""
+    SELECT pg_catalog.format_type(e.enumtypid, -1), pg_catalog.array_agg(e.enumlabel::text ORDER BY e.enumsortorder)
+    FROM pg_catalog.pg_enum e GROUP BY e.enumtypid
+""")
 _SIZES: Final = sql.SQL("""
     SELECT t.oid, pg_catalog.pg_table_size(t.oid) FROM pg_catalog.unnest(%(tables)s::pg_catalog.oid[]) AS t(oid)
 """)
@@ -115,10 +120,25 @@ _SIZES_LOCK_TIMEOUT: Final = sql.SQL("SET LOCAL lock_timeout = '500ms'")
 _Rows = list[tuple[Any, ...]]
 
 
+@dataclass(frozen=True)
+class _Found:
+    """What the statements returned: rows of one table under its oid."""
+
+    tables: _Rows
+    types: ColumnTypes
+    columns: dict[int, _Rows]
+    indexes: dict[int, _Rows]
+    foreign_keys: dict[int, _Rows]
+    triggers: dict[int, _Rows]
+    leaves: dict[int, list[tuple[int, TableName]]]
+    parents: dict[int, int]
+    sizes: dict[int, int]
+
+
 async def read_catalog(connection: AsyncConnection[Any]) -> Catalog:
     """Read what this database's catalogs say about its tables, from one snapshot.
 
-    Eight statements, whatever the number of tables; takes no lock on any table that somebody could hold for long:
+    Nine statements, whatever the number of tables; takes no lock on any table that somebody could hold for long:
     where the exact size can't be had within half a second, `bytes` is what the last VACUUM counted.
 
     Args:
@@ -130,51 +150,65 @@ async def read_catalog(connection: AsyncConnection[Any]) -> Catalog:
     """
     with driver_errors("reading the catalog"):
         async with _snapshot(connection):
-            tables: _Rows = await _fetch(connection, _TABLES, [])
+            tables = await _fetch(connection, _TABLES, [])
             oids = [row[0] for row in tables]
-            types = await read_types(connection, oids)
-            columns = _by_table(await _fetch(connection, _COLUMNS, oids))
-            indexes = _by_table(await _fetch(connection, _INDEXES, oids))
-            foreign_keys = _by_table(await _fetch(connection, _FOREIGN_KEYS, oids))
-            triggers = _by_table(await _fetch(connection, _TRIGGERS, oids))
-            partitions = await _fetch(connection, _PARTITIONS, oids)
-            sizes = await _sizes(connection, {row[0]: row[9] for row in tables})
+            leaves, parents = _partitions(await _fetch(connection, _PARTITIONS, oids))
+            found = _Found(
+                tables=tables,
+                types=await read_types(connection, oids),
+                columns=_by_table(await _fetch(connection, _COLUMNS, oids)),
+                indexes=_by_table(await _fetch(connection, _INDEXES, oids)),
+                foreign_keys=_by_table(await _fetch(connection, _FOREIGN_KEYS, oids)),
+                triggers=_by_table(await _fetch(connection, _TRIGGERS, oids)),
+                leaves=leaves,
+                parents=parents,
+                sizes=await _sizes(connection, {row[0]: row[9] for row in tables}),
+            )
+            enums = {name: tuple(labels) for name, labels in await _fetch(connection, _ENUMS, [])}
+    names = {row[0]: TableName(row[1], row[2]) for row in tables}
+    made = [_table(row, names, found) for row in tables]
+    return Catalog(connection.info.server_version, {table.name: table for table in made}, enums)
+
+
+def _table(row: tuple[Any, ...], names: dict[int, TableName], found: _Found) -> Table:
+    oid, _, _, kind, identity, row_security, persistence, rows_estimate, relfilenode, _ = row
+    columns, indexes, leaves = found.columns[oid], found.indexes[oid], found.leaves[oid]
+    return Table(
+        name=names[oid],
+        columns=tuple(_column(column, found.types) for column in columns),
+        unique_keys=tuple(
+            UniqueKey(key[1], tuple(key[7]), primary=key[2], deferrable=key[4], not_null=key[8])
+            for key in indexes
+            if key[6]
+        ),
+        other_unique_indexes=tuple(key[1] for key in indexes if not key[6]),
+        deferrable_exclusions=tuple(key[1] for key in indexes if key[4] and not key[6]),
+        foreign_keys=tuple(map(_foreign_key, found.foreign_keys[oid])),
+        replica_identity=identity,
+        identity_columns=_identity_columns(identity, columns, indexes),
+        kind=kind,
+        leaves=tuple(name for _, name in leaves),
+        parent=names.get(found.parents.get(oid, 0)),
+        triggers=tuple(Trigger(name, enabled) for _, name, enabled in found.triggers[oid]),
+        row_security=row_security,
+        persistence=persistence,
+        rows_estimate=rows_estimate,
+        bytes=found.sizes[oid] + sum(found.sizes.get(leaf, 0) for leaf, _ in leaves),
+        oid=oid,
+        relfilenode=relfilenode,
+    )
+
+
+def _partitions(rows: _Rows) -> tuple[dict[int, list[tuple[int, TableName]]], dict[int, int]]:
+    """The leaves below each partitioned table, and the direct parent of each partition."""
     leaves: dict[int, list[tuple[int, TableName]]] = defaultdict(list)
     parents: dict[int, int] = {}
-    for root, oid, direct, leaf, schema, name in partitions:
+    for root, oid, direct, leaf, schema, name in rows:
         if leaf:
             leaves[root].append((oid, TableName(schema, name)))
         if direct:
             parents[oid] = root
-    names = {row[0]: TableName(row[1], row[2]) for row in tables}
-    made = [
-        Table(
-            name=names[oid],
-            columns=tuple(_column(column, types) for column in columns[oid]),
-            unique_keys=tuple(
-                UniqueKey(key[1], tuple(key[7]), primary=key[2], deferrable=key[4], not_null=key[8])
-                for key in indexes[oid]
-                if key[6]
-            ),
-            other_unique_indexes=tuple(key[1] for key in indexes[oid] if not key[6]),
-            deferrable_exclusions=tuple(key[1] for key in indexes[oid] if key[4] and key[5]),
-            foreign_keys=tuple(_foreign_key(key) for key in foreign_keys[oid]),
-            replica_identity=identity,
-            identity_columns=_identity_columns(identity, columns[oid], indexes[oid]),
-            kind=kind,
-            leaves=tuple(name for _, name in leaves[oid]),
-            parent=names.get(parents.get(oid, 0)),
-            triggers=tuple(Trigger(name, enabled) for _, name, enabled in triggers[oid]),
-            row_security=row_security,
-            persistence=persistence,
-            rows_estimate=rows_estimate,
-            bytes=sizes[oid] + sum(sizes.get(leaf, 0) for leaf, _ in leaves[oid]),
-            oid=oid,
-            relfilenode=relfilenode,
-        )
-        for oid, _, _, kind, identity, row_security, persistence, rows_estimate, relfilenode, _ in tables
-    ]
-    return Catalog(connection.info.server_version, {table.name: table for table in made})
+    return leaves, parents
 
 
 @asynccontextmanager
