@@ -79,7 +79,7 @@ class Walk:
         return not self._left and not self.failed and len(self._in_hand) == 1
 
     def take(self) -> Gap:
-        """The next range that is left; its taker calls `cut`, then `done`, `give_back` or `fail`."""
+        """The next range that is left; its taker calls `cut`, then `done` or `fail`."""
         gap = self._left.popleft()
         self._in_hand.add(gap.chunk.number)
         return gap
@@ -100,15 +100,15 @@ class Walk:
         """Its transaction has committed."""
         self._in_hand.discard(chunk.number)
 
-    def give_back(self, chunk: Chunk) -> None:
-        """It was not copied, and will be, whole."""
-        self._in_hand.discard(chunk.number)
-        self._left.appendleft(Gap(chunk, chunk.number + 1))
-
     def fail(self, chunk: Chunk) -> None:
         """It can't be copied now: it is left for the next run."""
         self._in_hand.discard(chunk.number)
         self.failed.append(chunk)
+
+    def abandon(self) -> None:
+        """Nothing more of this table in this run."""
+        self.failed.extend(gap.chunk for gap in self._left)
+        self._left.clear()
 
 
 def parents_first(mappings: Iterable[Mapping]) -> list[tuple[Mapping, frozenset[str]]]:
