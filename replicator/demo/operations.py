@@ -40,7 +40,7 @@ class Client:
 
     def pick(self, table: str, where: str = "true") -> Any:
         """The id of a row of `table`, at random."""
-        start = f"SELECT (random() * max(id))::integer FROM public.{table}"
+        start = f"SELECT (random() * max(id))::bigint FROM public.{table}"
         return self.run(f"SELECT id FROM public.{table} WHERE id >= ({start}) AND {where} ORDER BY id LIMIT 1")
 
     def pick_sku(self) -> Any:

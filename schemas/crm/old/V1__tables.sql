@@ -9,7 +9,7 @@ CREATE TABLE countries (
 );
 
 CREATE TABLE accounts (
-    id                 serial PRIMARY KEY,
+    id                 bigserial PRIMARY KEY,
     company            text NOT NULL,
     phone              text,
     fax                text,
@@ -17,13 +17,13 @@ CREATE TABLE accounts (
     postal_code        text,
     city               text,
     country_iso        char(2) NOT NULL REFERENCES countries (iso),
-    primary_contact_id integer,
+    primary_contact_id bigint,
     created_at         timestamptz NOT NULL DEFAULT now()
 );
 
 CREATE TABLE users (
-    id         serial PRIMARY KEY,
-    account_id integer NOT NULL REFERENCES accounts (id),
+    id         bigserial PRIMARY KEY,
+    account_id bigint NOT NULL REFERENCES accounts (id),
     full_name  text NOT NULL,
     email      text NOT NULL,
     role       user_role NOT NULL DEFAULT 'viewer',
@@ -52,7 +52,7 @@ CREATE TABLE products (
 
 CREATE TABLE orders (
     id         serial PRIMARY KEY,
-    account_id integer NOT NULL REFERENCES accounts (id),
+    account_id bigint NOT NULL REFERENCES accounts (id),
     state      text NOT NULL DEFAULT 'open',
     total      numeric(12, 2) NOT NULL DEFAULT 0,
     contract   text,  -- the whole document, often long
