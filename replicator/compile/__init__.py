@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from replicator.compile.keys import check_foreign_keys
 from replicator.compile.problems import CompileError, Problem, Problems
 from replicator.compile.same_shape import TableEntry, TablePattern, pairs_of, same_shape
+from replicator.compile.sides import check_key_types
 from replicator.compile.transformed import resolved, transformed, translated_keys
 from replicator.mapping import Mappings
 
@@ -50,7 +51,10 @@ def compile_mappings(
     made += [same_shape(pair, old, upgraded, translated, problems, forward=forward) for pair in pairs]
     mappings = tuple(mapping for mapping in made if mapping is not None)
     _check_shared(mappings, problems)
-    check_foreign_keys(mappings, problems)
+    lacking = check_foreign_keys(mappings, problems)
+    for mapping in mappings:
+        if mapping not in lacking and (mapping.key_map is not None or mapping.name not in translated):
+            check_key_types(mapping, problems)
     if problems.found:
         raise CompileError(problems.found)
     return Mappings(mappings)

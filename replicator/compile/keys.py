@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Translated:
-    """A mapping whose key changes: its translation in this direction, and its key's length."""
+    """A mapping whose key changes: its translation in this direction (None: there is none), and its key's length."""
 
-    keys: KeyMapping
+    keys: KeyMapping | None
     columns: int
 
 
@@ -145,24 +145,40 @@ def reference(
             "Name as many columns, in the order of its key",
         )
         return None
-    return Reference(columns, found.keys, table)
+    return None if found.keys is None else Reference(columns, found.keys, table)
 
 
-def check_foreign_keys(mappings: tuple[Mapping, ...], problems: Problems) -> None:
-    """A foreign key to a table whose key changes needs a reference: its rows would point nowhere."""
+def check_foreign_keys(mappings: tuple[Mapping, ...], problems: Problems) -> set[Mapping]:
+    """A foreign key to a table whose key changes needs a reference: its rows would point nowhere.
+
+    Returns:
+        The mappings that lack one.
+
+    """
+    lacking = set()
     changed = {mapping.target.table.name: mapping for mapping in mappings if mapping.key_map is not None}
     for mapping in mappings:
         for side in mapping.targets:
             for columns, to in _pointing(side.table, changed):
                 own = to is mapping and set(columns) <= set(side.key) and side is not mapping.target
-                if not own and not _translated(mapping, side.table.name, columns):
-                    names = ", ".join(columns)
-                    problems.add(
-                        mapping.name,
-                        side.table.name,
-                        f"its column(s) {names} point at {to.target.table.name}, whose key changes",
-                        f'Declare it: references={{"{names}": "{to.name}"}}',
-                    )
+                if own or _translated(mapping, side.table.name, columns):
+                    continue
+                lacking.add(mapping)
+                problems.add(
+                    mapping.name,
+                    side.table.name,
+                    f"its column(s) {', '.join(columns)} point at {to.target.table.name}, whose key changes",
+                    "Declare it: " + _declaration(mapping, columns, to),
+                )
+    return lacking
+
+
+def _declaration(mapping: Mapping, columns: tuple[str, ...], to: Mapping) -> str:
+    """What one would write: in the connector with the old column's name, in a decorator with the upgraded one's."""
+    if mapping.function is not None or len(columns) > 1:
+        return f"references={{{columns if len(columns) > 1 else columns[0]!r}: {to.name!r}}}"
+    old = {new: name for name, new in mapping.columns.items()} if str(mapping.root.table.name) == mapping.name else {}
+    return f"references: {{{old.get(columns[0], columns[0])}: {to.name}}}"
 
 
 def _pointing(table: Table, changed: MappingType[TableName, Mapping]) -> list[tuple[tuple[str, ...], Mapping]]:

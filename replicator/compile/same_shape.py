@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from replicator.compile.keys import Translated, reference
 from replicator.compile.problems import Problems, meant
-from replicator.compile.sides import check_key_types, is_unique
+from replicator.compile.sides import is_unique
 from replicator.mapping import Mapping, Reference, Side
 
 if TYPE_CHECKING:
@@ -156,9 +156,6 @@ def same_shape(
     source, target = ends
     _check_filled(pair, target.table, carried.values(), problems, forward=forward)
     references = _references(pair, target, translated, problems, forward=forward)
-    keyed = {column for each in references for column in each.columns}
-    if not keyed & set(target.key):
-        check_key_types(name, source, target, problems)
     declared = (name, str(pair.upgraded), sorted(carried.items()), sorted(map(str, pair.entry.references.items())))
     return Mapping(
         name=name,

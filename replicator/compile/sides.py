@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from replicator.mapping import Side
+from replicator.mapping import Mapping, Side
 
 if TYPE_CHECKING:
     from replicator.compile.problems import Problems
@@ -77,15 +77,18 @@ def aligned(
     return upgraded
 
 
-def check_key_types(mapping: str, source: Side, target: Side, problems: Problems) -> None:
+def check_key_types(mapping: Mapping, problems: Problems) -> None:
     """A key that keeps its value must be able to: an integer is no UUID."""
-    for name, new in zip(source.key, target.key, strict=True):
-        column, other = source.table.by_name[name], target.table.by_name[new]
-        if len({_kind(column), _kind(other)} - {"text", ""}) > 1:
+    translated = {column for each in mapping.references for column in each.columns}
+    if mapping.key_map is not None:
+        return
+    for name, new in zip(mapping.root.key, mapping.target.key, strict=True):
+        source, target = mapping.root.table.by_name[name], mapping.target.table.by_name[new]
+        if new not in translated and len({_kind(source), _kind(target)} - {"text", ""}) > 1:
             problems.add(
-                mapping,
-                target.table.name,
-                f"key column {new} is {other.type_name}, and {source.table.name}'s {name} is {column.type_name}",
+                mapping.name,
+                mapping.target.table.name,
+                f"key column {new} is {target.type_name}, and {mapping.root.table.name}'s {name} is {source.type_name}",
                 "Declare how the key changes: a transform with key=KeyMap(...), or references to one",
             )
 

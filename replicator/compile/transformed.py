@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from replicator.compile.function import TransformFunction
 from replicator.compile.keys import Translated, key_mapping, reference
-from replicator.compile.sides import aligned, check_key_types, resolved_sides
+from replicator.compile.sides import aligned, resolved_sides
 from replicator.mapping import KeyMapping, Mapping, Reference, Side
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def translated_keys(transforms: Iterable[Resolved]) -> dict[str, Translated]:
     """Every mapping whose key changes, by its name, and by its old root table's."""
     found: dict[str, Translated] = {}
     for each in transforms:
-        if each.keys is not None:
+        if each.transform.key is not None:
             made = Translated(each.keys, len(each.sources[0].key))
             found.setdefault(str(each.transform.old[0].table), made)
             found[each.transform.name] = made
@@ -67,8 +67,6 @@ def transformed(
     _check_lossy(each, problems)
     references = _references(each, translated, problems, forward=forward)
     keyed = {column for one in references for column in one.columns} & set(each.targets[0].key)
-    if transform.key is None and not keyed:
-        check_key_types(transform.name, each.sources[0], each.targets[0], problems)
     if transform.key is not None and keyed:
         problems.add(
             transform.name,

@@ -96,7 +96,7 @@ class Transform(Generic[A, R]):
         self.lossy = declared_lossy(lossy)
         self.key = _declared_key(key)
         self.references = declared_references(references)
-        self.name = name or str(self.old[0].table)
+        self.name = str(self.old[0].table) if name is None else _declared_name(name)
         self.place = Place(function)
         self.takes_aggregate = _takes_aggregate(function, self.old)
         self.source = _source(self.place.file)
@@ -214,6 +214,12 @@ def _refuse(function: Callable[..., Any], error: DeclarationError) -> NoReturn:
     raise ReplicatorError(
         f"{place.file}:{place.line}: transform {place.name}: {error}", kind=ErrorKind.CONFIG
     ) from None
+
+
+def _declared_name(name: object) -> str:
+    if not isinstance(name, str) or not name:
+        raise DeclarationError("name= expected a text")
+    return name
 
 
 def _declared_key(key: object) -> KeyMap | None:
