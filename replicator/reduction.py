@@ -92,7 +92,7 @@ def key_getter(relation: Relation, columns: Sequence[str]) -> KeyOf:
     return itemgetter(*at)
 
 
-class Reshaped(ReplicatorError):
+class ReshapedError(ReplicatorError):
     """Rows of the stream have columns that the table didn't have when the mappings were compiled."""
 
     def __init__(self, relation: Relation, columns: tuple[str, ...]) -> None:
@@ -181,7 +181,7 @@ class Reducer:
         """A shape that is seen first must have no column that the mappings don't know.
 
         Raises:
-            Reshaped: it has; nothing else happened.
+            ReshapedError: it has; nothing else happened.
 
         """
         for relation in {id(event.relation): event.relation for event in events}.values():
@@ -190,7 +190,7 @@ class Reducer:
             _, side = self._by_source[relation.table]
             unknown = [name for name in relation.columns if name not in side.table.by_name]
             if unknown:
-                raise Reshaped(relation, tuple(unknown))
+                raise ReshapedError(relation, tuple(unknown))
             self._known[id(relation)] = relation
 
     def split(self, events: Sequence[ChangeEvent]) -> list[Segment]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from replicator.engine.derive import AggregateReader, derive, nothing, single
+from replicator.errors import ReplicatorError
 from replicator.events import ChangeEvent, Key, Values
 from replicator.planner import order_writes, plan_multiset, plan_outcomes, plan_rows, plan_truncate
 from replicator.reduction import Reduced, Reducer, Segment
@@ -40,6 +41,7 @@ OPERATIONS: Final = {
     WriteAction.CLEAR: "delete",
 }
 """What a write counts as in status and metrics: an upsert is an update of what the target should have."""
+_REFERENCED: Final = "0A000"  # "cannot truncate a table referenced in a foreign key constraint"
 _CHUNK_ROWS: Final = 5_000  # aggregates read at once when a truncated child table makes all be derived again
 
 
@@ -245,7 +247,15 @@ class Applier:
     async def _apply_truncate(self, tx: TargetTransaction, prepared: Prepared, applied: Applied) -> None:
         await tx.lock_all()
         writes = [write for mapping in prepared.truncated for write in plan_truncate(mapping, self.mappings)]
-        await self._execute(tx, writes, applied)
+        try:
+            async with tx.savepoint():
+                await self._execute(tx, writes, applied)
+        except ReplicatorError as error:
+            if error.sqlstate != _REFERENCED:
+                raise
+            # A table that the source doesn't have, or doesn't truncate, refers to one of these: its rows stay.
+            cleared = [replace(write, action=WriteAction.CLEAR, also=()) for write in writes]
+            await self._execute(tx, cleared, applied)
         for mapping in prepared.rederived:
             if mapping not in prepared.truncated:
                 await self._rederive(tx, mapping, prepared.xids, applied)

@@ -25,7 +25,7 @@ from replicator.engine.spread import Spread
 from replicator.engine.unique import UniqueResolver
 from replicator.errors import ErrorKind, ReplicatorError
 from replicator.events import Batch, Position
-from replicator.reduction import Reshaped
+from replicator.reduction import ReshapedError
 
 if TYPE_CHECKING:
     from replicator.copies import ChunkTarget, MultisetCut
@@ -227,13 +227,13 @@ class Feed:
         """Go on where a new shape's unknown columns are gone again by now; else the mappings are compiled again.
 
         Raises:
-            Reshaped: they are in the table.
+            ReshapedError: they are in the table.
 
         """
         while True:
             try:
                 self._applier.reducer.check(batch.events)
-            except Reshaped as reshaped:
+            except ReshapedError as reshaped:
                 catalog = await self._reader.catalog()
                 table = catalog.tables.get(reshaped.relation.table)
                 if table is not None and any(name in table.by_name for name in reshaped.columns):
