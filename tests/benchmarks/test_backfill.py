@@ -55,8 +55,8 @@ def test_backfill(
 
 def _pipe(source: Database, target: Database, psql: Path) -> float:
     begun = time.monotonic()
-    out = [psql, "-X", "-q", "-d", source.dsn, "-c", "COPY public.item TO STDOUT"]
-    into = [psql, "-X", "-q", "-d", target.dsn, "-c", "COPY public.item FROM STDIN"]
+    out: list[str | Path] = [psql, "-X", "-q", "-d", source.dsn, "-c", "COPY public.item TO STDOUT"]
+    into: list[str | Path] = [psql, "-X", "-q", "-d", target.dsn, "-c", "COPY public.item FROM STDIN"]
     with subprocess.Popen(out, stdout=subprocess.PIPE) as reading:
         subprocess.run(into, stdin=reading.stdout, check=True)
     assert reading.returncode == 0

@@ -71,12 +71,12 @@ def _contender(name: str, source: Database, target: Database, folder: Path) -> C
         target.execute(RENAMED_TABLES)
     if name == "native":
         return Subscription(source, target, ("public.item", "public.finished"))
-    connector: dict[str, Any] = {
+    connectors: dict[str, dict[str, Any]] = {
         "same": {"tables": [{"old": "public.*"}]},
         "renamed": {"tables": [{"old": "public.item", "columns": RENAMED}, _FINISHED]},
         "python": {"tables": [_FINISHED], "python": _PYTHON},
-    }[name]
-    replicator = Replicator(name, source, target, folder, columns={} if name == "same" else RENAMED, **connector)
+    }
+    replicator = Replicator(name, source, target, folder, columns={} if name == "same" else RENAMED, **connectors[name])
     replicator.catch_up()
     return replicator
 
