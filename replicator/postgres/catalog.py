@@ -26,7 +26,10 @@ OWN_SCHEMA: Final = "replicator"
 _TABLES: Final = sql.SQL("""
     SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relreplident::text, c.relrowsecurity,
         c.relpersistence::text, c.reltuples::bigint, c.relfilenode,
-        (c.relpages::bigint + coalesce(toast.relpages, 0)) * current_setting('block_size')::bigint
+        CASE c.relkind WHEN 'r'
+            THEN (c.relpages::bigint + coalesce(toast.relpages, 0)) * pg_catalog.current_setting('block_size')::bigint
+            ELSE 0
+        END
     FROM pg_catalog.pg_class c
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     LEFT JOIN pg_catalog.pg_class toast ON toast.oid = c.reltoastrelid
@@ -242,7 +245,7 @@ async def _sizes(connection: AsyncConnection[Any], estimates: dict[int, int]) ->
             exact: dict[int, int | None] = dict(await _fetch(connection, _SIZES, list(estimates)))
     except psycopg.errors.LockNotAvailable:
         return estimates
-    return {oid: exact.get(oid) or estimate for oid, estimate in estimates.items()}
+    return {oid: estimate if (size := exact.get(oid)) is None else size for oid, estimate in estimates.items()}
 
 
 def _column(row: tuple[Any, ...], types: ColumnTypes) -> Column:
