@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from replicator.tables import Catalog, TableName
     from replicator.transforms import Transform
 
-__all__ = ["CompileError", "Problem", "TableEntry", "TablePattern", "compile_mappings"]
+__all__ = ["CompileError", "Problem", "Problems", "TableEntry", "TablePattern", "compile_mappings", "compile_partly"]
 
 
 def compile_mappings(
@@ -42,6 +42,20 @@ def compile_mappings(
         CompileError: kind CONFIG, with all problems that were found.
 
     """
+    mappings, problems = compile_partly(tables, transforms, old, upgraded, forward=forward)
+    problems.refuse()
+    return mappings
+
+
+def compile_partly(
+    tables: Iterable[TableEntry],
+    transforms: Iterable[Transform[Any, Any]],
+    old: Catalog,
+    upgraded: Catalog,
+    *,
+    forward: bool,
+) -> tuple[Mappings, Problems]:
+    """Like `compile_mappings`, but what compiles is returned beside the problems of the rest."""
     problems = Problems()
     declared = tuple(transforms)
     pairs = pairs_of(tables, declared, old, problems)
@@ -55,9 +69,7 @@ def compile_mappings(
     for mapping in mappings:
         if mapping not in lacking and (mapping.key_map is not None or mapping.name not in translated):
             check_key_types(mapping, problems)
-    if problems.found:
-        raise CompileError(problems.found)
-    return Mappings(mappings)
+    return Mappings(mappings), problems
 
 
 def _check_shared(mappings: tuple[Mapping, ...], problems: Problems) -> None:

@@ -62,6 +62,16 @@ class Problems:
         """Note one."""
         self.found.append(Problem(str(mapping), str(table), message, remedy))
 
+    def refuse(self) -> None:
+        """End here, if anything was found.
+
+        Raises:
+            CompileError: kind CONFIG, with all of it.
+
+        """
+        if self.found:
+            raise CompileError(self.found)
+
     def table(self, mapping: object, name: TableName, catalog: Catalog, side: str) -> Table | None:
         """The table of this name, or None and a problem.
 
