@@ -115,7 +115,7 @@ class Backfill:
         if any(not walk.complete for walk, _ in self._walks):
             async with asyncio.TaskGroup() as group:
                 for number in range(1, self._settings.workers + 1):
-                    group.create_task(self._work(f"backfill {number}"), name=f"backfill worker {number}")
+                    group.create_task(self._work(f"backfill-{number}"), name=f"backfill worker {number}")
         if self._errors:
             raise self._failure()
         lsn = await self._store.caught_up_lsn()
@@ -126,7 +126,7 @@ class Backfill:
         copied = await self._store.load(JOB)
         new = [mapping.name for mapping in self._mappings.all if mapping.name not in copied]
         if new:
-            async with self._target.job("backfill 1") as tx:
+            async with self._target.job("backfill-1") as tx:
                 await self._store.begin(tx, JOB, new)
         self._walks = [
             (Walk(mapping, copied.get(mapping.name)), parents) for mapping, parents in parents_first(self._mappings.all)

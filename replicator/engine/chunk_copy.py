@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from replicator.copies import MultisetCut
 from replicator.engine.apply import translated
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from replicator.engine.apply import Applier
     from replicator.mapping import Mapping, SourceAggregate
     from replicator.ports import Reader, SourceSnapshot, TargetTransaction
+
+_ROWS_AT_ONCE: Final = 2_000
+"""Transformed between two statements: neither session is idle for long, nor is the loop blocked, by a slow function."""
 
 
 class Way(Enum):
@@ -86,7 +89,6 @@ class ChunkCopier:
         store: where deferred aggregates and cuts go.
         format_position: `Source.format`, for dead letters.
         dead_letters: park what can't be written (`on_error: dlq`), or stop the chunk.
-        chunk_rows: rows of a chunk, about.
         bytes_max: bytes of rows that are held in memory at once, about, by each worker that reads values.
 
     """
@@ -100,7 +102,6 @@ class ChunkCopier:
         store: BackfillStore,
         format_position: Callable[[Position], str],
         dead_letters: bool = False,
-        chunk_rows: int = 20_000,
         bytes_max: int = 16 * 1024 * 1024,
     ) -> None:
         self._applier = applier
@@ -109,7 +110,6 @@ class ChunkCopier:
         self._store = store
         self._format = format_position
         self._dead_letters = dead_letters
-        self._chunk_rows = chunk_rows
         self._bytes_max = bytes_max
         self._portions: dict[str, Portion] = {}
         self._aggregates = AggregateReader(reader)
@@ -148,9 +148,8 @@ class ChunkCopier:
         root, after = mapping.root, chunk.after
         portion = self._portions.setdefault(mapping.name, Portion(root.table, self._bytes_max))
         while True:
-            upto, rows = None, portion.rows
-            if rows < self._chunk_rows:
-                upto = await snapshot.count_before(root.table, root.key, after, rows, upto=chunk.upto)
+            rows = min(portion.rows, _ROWS_AT_ONCE)
+            upto = await snapshot.count_before(root.table, root.key, after, rows, upto=chunk.upto)
             end = chunk.upto if upto is None else upto
             values = await snapshot.chunk(root.table, root.key, after, end, where=mapping.owns_source)
             size = sum(len(value) for row in values for value in row if isinstance(value, bytes))

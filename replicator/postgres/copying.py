@@ -12,7 +12,7 @@ from psycopg import AsyncRawCursor, errors, sql
 from psycopg.pq import ExecStatus
 from psycopg.waiting import Wait
 
-from replicator.postgres import obstacles, range_sql
+from replicator.postgres import obstacles, range_sql, state_sql
 from replicator.postgres.sqlstate import driver_errors
 
 if TYPE_CHECKING:
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from psycopg.pq.abc import PGconn
 
     from replicator.events import Key
+    from replicator.mapping import KeyMapping
     from replicator.ports import TargetTransaction
+    from replicator.postgres.transaction import PostgresTransaction
     from replicator.tables import Table
     from replicator.writes import Write
 
@@ -109,7 +111,9 @@ class PostgresChunkTarget:
         self, transaction: TargetTransaction, table: Table, columns: tuple[str, ...], blocks: AsyncIterator[bytes]
     ) -> int:
         """COPY blocks into the table; returns rows. COPY takes the given values for identity columns."""
-        return await _copy_in(connection_of(transaction), _name(table), columns, blocks, f"copying to {table.name}")
+        return await _copy_in(
+            await connection_of(transaction), _name(table), columns, blocks, f"copying to {table.name}"
+        )
 
     async def copy_over(
         self,
@@ -120,7 +124,7 @@ class PostgresChunkTarget:
         blocks: AsyncIterator[bytes],
     ) -> int:
         """COPY blocks into a temporary table, and bring the target's rows of these keys to the same values."""
-        connection = connection_of(transaction)
+        connection = await connection_of(transaction)
         doing = f"copying to {table.name}"
         staging = sql.Identifier("pg_temp", _staging_name(table, columns))
         with driver_errors(doing):
@@ -131,8 +135,10 @@ class PostgresChunkTarget:
             )
         rows = await _copy_in(connection, staging, columns, blocks, doing)
         with driver_errors(doing):
+            await connection.execute(state_sql.ANY_PLAN)  # our sessions are set for statements that find rows by index
             for statement in _merge(table, columns, key, staging):
                 await connection.execute(statement)
+            await connection.execute(state_sql.INDEX_PLAN)
         return rows
 
     async def in_the_way(
@@ -140,7 +146,7 @@ class PostgresChunkTarget:
     ) -> list[Key]:
         """Values of `columns` of the rows that `constraint` sets against rows of `write`."""
         with driver_errors(f"looking for what is in the way in {write.table.name}"):
-            return await obstacles.rows_in_the_way(connection_of(transaction), write, constraint, columns)
+            return await obstacles.rows_in_the_way(await connection_of(transaction), write, constraint, columns)
 
     async def keys_after(
         self,
@@ -156,12 +162,24 @@ class PostgresChunkTarget:
         query = range_sql.distinct_keys(table, by, after=after is not None, where=where)
         bounds: list[object] = [value.decode() for value in after or ()]
         with driver_errors(f"reading keys of {table.name}"):
-            return await fetch_keys(connection_of(transaction), query, [*bounds, rows])
+            return await fetch_keys(await connection_of(transaction), query, [*bounds, rows])
+
+    async def source_keys(
+        self, transaction: TargetTransaction, keys: KeyMapping, wanted: Sequence[Key]
+    ) -> dict[Key, Key]:
+        """Target keys to source keys, from the target's key map."""
+        return await own(transaction).source_keys(keys, wanted)
 
 
-def connection_of(transaction: TargetTransaction) -> AsyncConnection[Any]:
-    """The session of a target transaction of this package."""
-    return cast("AsyncConnection[Any]", cast("Any", transaction).connection)
+def own(transaction: TargetTransaction) -> PostgresTransaction:
+    """The transaction as this package's, which alone makes them."""
+    return cast("PostgresTransaction", transaction)
+
+
+async def connection_of(transaction: TargetTransaction) -> AsyncConnection[Any]:
+    """The session of a target transaction, with all that was queued sent."""
+    await own(transaction).begin()
+    return own(transaction).connection
 
 
 async def fetch_keys(connection: AsyncConnection[Any], query: sql.Composed, parameters: Sequence[object]) -> list[Key]:
