@@ -1,3 +1,3 @@
 """Fixtures come from the plugins beside this file: one file a subject."""
 
-pytest_plugins = ("tests.fix_postgres", "tests.fix_proxy", "tests.fix_replicator")
+pytest_plugins = ("tests.fix_postgres", "tests.fix_proxy", "tests.fix_replicator", "tests.fix_slot")

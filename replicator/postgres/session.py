@@ -28,6 +28,7 @@ CANONICAL: Final = {
     "default_transaction_deferrable": "off",
     "row_security": "off",  # a policy that hides rows is an error, never a silent filter
     "search_path": "pg_catalog",
+    "client_min_messages": "warning",  # a slot's stream warns of what it leaves out
 }
 _KEEPALIVES: Final = {
     "keepalives": 1,

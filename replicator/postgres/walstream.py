@@ -39,6 +39,8 @@ _BYTES_MAX: Final = 1 << 20
 _CONFIRM_SECONDS: Final = 0.05  # confirmations are gathered for this long
 _TIMEOUT_SECONDS_MAX: Final = 60.0  # where the server's own is longer or off, a dead connection shows after this
 _CLOSE_SECONDS_MAX: Final = 2.0
+_NOT_THERE_YET: Final = "55000"  # object_not_in_prerequisite_state
+_UNDEFINED_OBJECT: Final = b"42704"
 
 
 class WalStream:
@@ -72,6 +74,8 @@ class WalStream:
         self._ended = False
         self._again: asyncio.Handle | None = None
         self._soon: asyncio.TimerHandle | None = None
+        self._warned: ReplicatorError | None = None
+        connection.add_notice_handler(self._notice)
         self._pgconn.nonblocking = 1
         self._loop.add_reader(self._socket, self._readable)
         self._ticking = self._loop.call_later(timeout / 3, self._tick)
@@ -188,6 +192,8 @@ class WalStream:
         consume()
         while True:
             size, data = get(1)
+            if self._warned is not None:
+                raise self._warned  # the message that came with it lies behind it
             if size > 0:
                 add(bytes(data))
                 room -= size
@@ -202,12 +208,19 @@ class WalStream:
             else:
                 raise self._end_of_stream()
 
+    def _notice(self, diagnostic: psycopg.errors.Diagnostic) -> None:
+        """PostgreSQL 18 only warns where a publication did not exist yet, and leaves all changes out; 17 fails."""
+        if diagnostic.sqlstate == _NOT_THERE_YET and diagnostic.severity_nonlocalized == "WARNING":
+            self._warned = _left_out(diagnostic.message_primary or "")
+
     def _end_of_stream(self) -> ReplicatorError:
         result = self._pgconn.get_result()
         state = None if result is None else result.error_field(pq.DiagnosticField.SQLSTATE)
         if result is None or state is None:
             return ReplicatorError("the server ended the replication stream", kind=ErrorKind.CONNECTION)
         said = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b""
+        if state == _UNDEFINED_OBJECT:
+            return _left_out(said.decode(errors="replace"))
         return ReplicatorError(
             f"the server ended the replication stream: {said.decode(errors='replace')}",
             kind=kind_of(state.decode()),
@@ -328,6 +341,15 @@ class WalStream:
                 await arrived.wait()
             finally:
                 self._loop.remove_reader(self._socket)
+
+
+def _left_out(said: str) -> ReplicatorError:
+    return ReplicatorError(
+        f"the source's stream has a gap: {said}",
+        kind=ErrorKind.CONFIG,
+        hint="The publication was made, or made again, after changes that the slot should send: they are in no stream."
+        " Drop the slot, let the connector make it again, and begin with a new backfill",
+    )
 
 
 def _lost(error: psycopg.Error) -> ReplicatorError:

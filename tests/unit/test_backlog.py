@@ -1,0 +1,163 @@
+"""The backlog: batches end at transaction ends, within the limits, and nothing is lost or doubled."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from replicator.events import Batch, ChangeEvent, Op, Position, Relation, Transaction
+from replicator.postgres.backlog import Backlog
+from replicator.tables import TableName
+
+RELATION = Relation(TableName("public", "t"), ("id",))
+
+
+def arrive(backlog: Backlog, commit_lsn: int, sizes: list[int], first: int = 1) -> None:
+    """Add events of the transaction that commits there, without its end."""
+    transaction = Transaction(1, commit_lsn, float(commit_lsn))
+    for ordinal, size in enumerate(sizes, first):
+        backlog.total += size
+        backlog.events.append(ChangeEvent(Op.INSERT, RELATION, None, (b"%d" % ordinal,), transaction, ordinal))
+        backlog.sizes.append(backlog.total)
+
+
+def end(backlog: Backlog, commit_lsn: int) -> None:
+    backlog.end(Position(commit_lsn + 5), float(commit_lsn))
+
+
+def cut(backlog: Backlog, rows_max: int = 10, bytes_max: int = 1000, *, forced: bool = False) -> Batch | None:
+    return backlog.cut(rows_max, bytes_max, parts=True, forced=forced)
+
+
+def test_whole_transactions_up_to_the_limits() -> None:
+    """As many whole transactions as fit come at once; the position is the last one's end."""
+    backlog = Backlog(Position(0))
+    for lsn in (10, 20, 30):
+        arrive(backlog, lsn, [1, 1])
+        end(backlog, lsn)
+
+    batch = cut(backlog, rows_max=5)
+
+    assert batch is not None
+    assert (4, Position(25), True, 2) == (len(batch.events), batch.position, batch.complete, batch.transactions)
+    assert (10.0, 20.0, 4) == (batch.first_commit_time, batch.commit_time, batch.bytes)
+
+
+def test_the_beginning_of_a_transaction_waits() -> None:
+    """A transaction within the limits is given out when its end has arrived, not before."""
+    backlog = Backlog(Position(0))
+    arrive(backlog, 10, [1, 1])
+    waiting = cut(backlog)
+    end(backlog, 10)
+
+    assert waiting is None
+    assert cut(backlog) is not None
+
+
+def test_a_large_transaction_comes_in_parts() -> None:
+    """A transaction above a limit comes in parts: positions inside it, then its end, and what follows it waits."""
+    backlog = Backlog(Position(0))
+    arrive(backlog, 10, [1] * 7)
+    parts = [cut(backlog, rows_max=3), cut(backlog, rows_max=3), cut(backlog, rows_max=3)]
+    end(backlog, 10)
+    arrive(backlog, 20, [1])
+    end(backlog, 20)
+    parts += [cut(backlog, rows_max=3), cut(backlog, rows_max=3)]
+
+    assert [
+        (3, Position(10, 3), False),
+        (3, Position(10, 6), False),
+        None,
+        (1, Position(15), True),
+        (1, Position(25), True),
+    ] == [part and (len(part.events), part.position, part.complete) for part in parts]
+
+
+def test_the_end_of_a_transaction_in_parts_comes_alone() -> None:
+    """Where all events of a large transaction were given out, its end still is: the target waits with its commit."""
+    backlog = Backlog(Position(0))
+    arrive(backlog, 10, [1] * 3)
+    cut(backlog, rows_max=3)
+    end(backlog, 10)
+
+    batch = cut(backlog, rows_max=3)
+
+    assert batch is not None
+    assert ([], Position(15), True, 1) == (batch.events, batch.position, batch.complete, batch.transactions)
+
+
+def test_one_event_above_the_limit() -> None:
+    """An event larger than the limit comes alone, as a whole transaction if it is one."""
+    backlog = Backlog(Position(0))
+    arrive(backlog, 10, [5000])
+    end(backlog, 10)
+
+    batch = cut(backlog)
+
+    assert batch is not None
+    assert (1, True, 5000) == (len(batch.events), batch.complete, batch.bytes)
+
+
+def test_a_full_buffer_gives_out_what_it_has() -> None:
+    """When nothing more can arrive, a part smaller than the limits comes."""
+    backlog = Backlog(Position(0))
+    arrive(backlog, 10, [1, 1])
+
+    batch = cut(backlog, forced=True)
+
+    assert batch is not None
+    assert (2, Position(10, 2), False) == (len(batch.events), batch.position, batch.complete)
+
+
+def test_idle_progress_moves_the_position() -> None:
+    """Ends without events are one batch without events; with events before them they belong to these."""
+    backlog = Backlog(Position(0))
+    end(backlog, 10)
+    end(backlog, 20)
+    nothing, idle = cut(backlog), backlog.idle_batch()
+    arrive(backlog, 30, [1])
+    end(backlog, 30)
+    backlog.end(Position(99), None)
+
+    batch = cut(backlog)
+
+    assert nothing is None
+    assert idle is not None
+    assert ([], Position(25), 20.0) == (idle.events, idle.position, idle.commit_time)
+    assert batch is not None
+    assert (Position(99), 30.0, 1) == (batch.position, batch.commit_time, batch.transactions)
+    assert backlog.idle_batch() is None
+
+
+TRANSACTIONS = st.lists(st.lists(st.integers(1, 400), max_size=12), max_size=12)
+
+
+@given(TRANSACTIONS, st.integers(1, 8), st.integers(1, 1500), st.data())
+def test_nothing_is_lost(transactions: list[list[int]], rows_max: int, bytes_max: int, data: st.DataObject) -> None:
+    """However arrivals and takes interleave: every event once, in order, within limits, positions that only grow."""
+    backlog = Backlog(Position(0))
+    batches: list[Batch] = []
+
+    def take(*, forced: bool = False) -> None:
+        while (batch := cut(backlog, rows_max, bytes_max, forced=forced)) is not None:
+            batches.append(batch)
+
+    for number, sizes in enumerate(transactions, 1):
+        half = data.draw(st.integers(0, len(sizes)))
+        arrive(backlog, number * 10, sizes[:half])
+        if data.draw(st.booleans()):
+            take(forced=data.draw(st.booleans()))
+        arrive(backlog, number * 10, sizes[half:], half + 1)
+        end(backlog, number * 10)
+        if data.draw(st.booleans()):
+            take()
+    take()
+
+    assert [(n * 10, o) for n, sizes in enumerate(transactions, 1) for o in range(1, len(sizes) + 1)] == [
+        (event.transaction.commit_lsn, event.ordinal) for batch in batches for event in batch.events
+    ]
+    positions = [batch.position for batch in batches]
+    assert sorted(set(positions)) == positions
+    assert all(len(batch.events) <= rows_max for batch in batches)
+    assert all(batch.bytes <= bytes_max or len(batch.events) == 1 for batch in batches)
+    assert all(batch.complete == (batch.position.ordinal == 0) for batch in batches)
+    assert sum(bool(sizes) for sizes in transactions) == sum(batch.transactions for batch in batches)
+    assert 0 == backlog.pending_bytes
