@@ -1,0 +1,141 @@
+"""Sessions of a feed's holder on the target: registered under its epoch, marked, in the role that the user may take."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+from replicator.errors import ErrorKind, ReplicatorError
+from replicator.postgres import state_sql
+from replicator.postgres.session import connect
+from replicator.postgres.takeover import Holder, superseded
+from replicator.postgres.wire import Command, Wire
+
+if TYPE_CHECKING:
+    from replicator.postgres.writing import StatementCache
+
+Role = Literal["replica", "origin"]
+Marks = Literal["origin", "message"]
+
+_MESSAGES_SINCE: Final = 140000  # pgoutput's option `messages`
+_NO_ORIGIN: Final = frozenset({ErrorKind.PERMISSION, ErrorKind.RESOURCES})
+
+
+def origin_prefix(connector: str, feed: str) -> str:
+    """What the origins and markers of a feed begin with: what its other feed drops (P9)."""
+    return f"replicator/{connector}/{feed}/"
+
+
+def lock_space(connector: str) -> int:
+    """First key of the connector's advisory locks in a database; the second is 0 for the gate, or 1 + stripe."""
+    return zlib.crc32(connector.encode()) - (1 << 31)
+
+
+@dataclass(slots=True)
+class FeedSession:
+    """One session of the holder.
+
+    Attributes:
+        wire: the session.
+        holder: under whose epoch it writes.
+        origin: name of its replication origin, and content of its marker.
+        marks: how its transactions are told from an application's; None: not at all.
+        replica: whether it is in role `replica`; else constraints are deferred in each transaction.
+        statements: cache of built statements.
+
+    """
+
+    wire: Wire
+    holder: Holder
+    origin: str
+    marks: Marks | None
+    replica: bool
+    statements: StatementCache
+
+    @property
+    def mark(self) -> Command | None:
+        """The marker that opens each transaction, where there is no origin."""
+        if self.marks != "message":
+            return None
+        return Command(state_sql.MARK, [self.origin.encode()], doing="marking the transaction")
+
+    @property
+    def lock_space(self) -> bytes:
+        """As a parameter."""
+        return b"%d" % lock_space(self.holder.connector)
+
+
+async def open_session(
+    dsn: str, holder: Holder, purpose: str, *, role: Role, statements: StatementCache
+) -> FeedSession:
+    """Open a session that may write under the holder's epoch.
+
+    Args:
+        dsn: of the target.
+        holder: see `takeover`.
+        purpose: the lane's number or the worker's name; unique among the holder's sessions.
+        role: as `detect_role` found it.
+        statements: shared by all sessions of the target.
+
+    Raises:
+        ReplicatorError: SUPERSEDED; CONNECTION, PERMISSION, RESOURCES.
+
+    """
+    connection = await connect(dsn, f"{holder.connector}/{holder.feed}/{purpose}")
+    wire = Wire(connection)
+    try:
+        register = Command(state_sql.REGISTER, [*holder.parameters, purpose.encode()], doing="registering the session")
+        commands = [register, Command(state_sql.SESSION, doing="choosing plan settings")]
+        if role == "replica":
+            commands.append(Command(state_sql.REPLICA_SESSION, doing="taking role replica"))
+        await _run_first(wire, holder, commands)
+        origin = origin_prefix(holder.connector, holder.feed) + purpose
+        marks = await _take_origin(wire, origin, connection.info.server_version)
+    except BaseException:
+        await wire.close()
+        raise
+    return FeedSession(wire, holder, origin, marks, role == "replica", statements)
+
+
+async def _run_first(wire: Wire, holder: Holder, commands: list[Command]) -> None:
+    try:
+        await wire.run(*commands)
+    except ReplicatorError as error:
+        if error.sqlstate != state_sql.DIVISION_BY_ZERO:
+            raise
+        raise superseded(holder) from error
+
+
+async def _take_origin(wire: Wire, origin: str, server_version: int) -> Marks | None:
+    """Set up the session's replication origin; a marker takes its place where rights or free places lack.
+
+    A session holds an origin alone: that of a session that has just ended may be busy for a moment.
+    """
+    doing = f"taking replication origin {origin}"
+    name = [origin.encode()]
+    try:
+        await wire.run(Command(state_sql.ORIGIN_CREATE, name, doing=doing))
+        await wire.run(Command(state_sql.ORIGIN_SETUP, name, doing=doing))
+    except ReplicatorError as error:
+        if error.kind not in _NO_ORIGIN:
+            raise
+        return "message" if server_version >= _MESSAGES_SINCE else None
+    return "origin"
+
+
+async def detect_role(wire: Wire) -> Role:
+    """Whether this user may write as a replica, so that triggers and foreign keys don't do their work twice."""
+    try:
+        await wire.run(
+            Command(state_sql.BEGIN, doing="trying role replica"),
+            Command(state_sql.ROLE_REPLICA, doing="trying role replica"),
+        )
+    except ReplicatorError as error:
+        if error.kind is not ErrorKind.PERMISSION:
+            raise
+        role: Role = "origin"
+    else:
+        role = "replica"
+    await wire.run(Command(state_sql.ROLLBACK, doing="trying role replica"))
+    return role

@@ -1,0 +1,135 @@
+"""Executes writes on a session: builds each statement once, encodes columns, says what was hit."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from replicator.errors import ReplicatorError
+from replicator.postgres import state_sql
+from replicator.postgres.arrays import encode_text_array
+from replicator.postgres.statements import statement_of
+from replicator.postgres.wire import Command
+from replicator.writes import Write, WriteAction, WriteResult
+
+if TYPE_CHECKING:
+    from replicator.postgres.sessions import FeedSession
+    from replicator.postgres.statement_parts import Statement
+    from replicator.tables import Table
+
+_STATEMENTS_MAX: Final = 20_000
+_NOT_SUPPORTED: Final = "0A000"
+_WITHOUT_ROWS: Final = frozenset({WriteAction.TRUNCATE, WriteAction.CLEAR, WriteAction.PRUNE})
+_INDEX_PLAN: Final = Command(state_sql.INDEX_PLAN, doing="restoring plan settings")
+_ANY_PLAN: Final = Command(state_sql.ANY_PLAN, doing="choosing plan settings")
+_AS_ORIGIN: Final = Command(state_sql.ROLE_ORIGIN, doing="taking role origin")
+_AS_REPLICA: Final = Command(state_sql.ROLE_REPLICA, doing="taking role replica")
+_DEFER: Final = Command(state_sql.DEFER, doing="deferring constraints")
+
+Run = Callable[..., Awaitable[list[Any]]]
+
+
+class StatementCache:
+    """Statements by everything that they depend on; shared by the sessions of a target."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Any, ...], tuple[Sequence[Table], Statement, str]] = {}
+
+    def of(self, write: Write) -> tuple[Statement, str]:
+        """The statement, and how its errors begin. A table is known by identity: a new catalog makes new ones."""
+        at = (
+            id(write.table),
+            write.action,
+            write.columns,
+            write.key,
+            write.scope,
+            write.predicate,
+            write.owner,
+            write.multiset,
+            bool(write.rows),
+            tuple(id(table) for table in write.also),
+        )
+        known = self._known.get(at)
+        if known is None:
+            if len(self._known) >= _STATEMENTS_MAX:
+                self._known.clear()
+            # The tables are kept beside their statement: their ids stay taken.
+            known = ((write.table, *write.also), statement_of(write), f"applying to {write.table.name}")
+            self._known[at] = known
+        return known[1], known[2]
+
+
+class Writer:
+    """Executes writes in one transaction."""
+
+    def __init__(self, session: FeedSession) -> None:
+        self._session = session
+
+    async def write(self, write: Write, run: Run) -> WriteResult:
+        """See `ports.TargetTransaction.write`. `run` executes commands in the transaction."""
+        if not write.rows and write.action not in _WITHOUT_ROWS:
+            return WriteResult()
+        if write.action is WriteAction.PRUNE and not write.keys:
+            return WriteResult()
+        statement, doing = self._session.statements.of(write)
+        parameters = [encode_text_array(column) for column in zip(*write.keys, strict=True)]  # PRUNE's
+        parameters += [encode_text_array(column) for column in zip(*write.rows, strict=True)]
+        command = Command(statement.text, parameters, binary=True, doing=doing)
+        try:
+            if write.action is WriteAction.TRUNCATE:
+                return await self._truncate(write, command, run)
+            results = await run(*self._around(write, statement, command))
+        except ReplicatorError as error:
+            if error.table is None:
+                error.table = str(write.table.name)
+            raise
+        return _result(write, statement, results[self._before(write, statement)])
+
+    def _as_origin(self, write: Write) -> bool:
+        """A deferrable key is checked by a trigger, which the replica role turns off: equal keys would be committed."""
+        table = write.table
+        deferrable = any(key.deferrable for key in table.unique_keys) or bool(table.deferrable_exclusions)
+        return self._session.replica and deferrable
+
+    def _around(self, write: Write, statement: Statement, command: Command) -> list[Command]:
+        commands = [command]
+        if statement.sets:
+            commands = [_ANY_PLAN, *commands, _INDEX_PLAN]
+        if self._as_origin(write):
+            commands = [_AS_ORIGIN, _DEFER, *commands, _AS_REPLICA]
+        return commands
+
+    def _before(self, write: Write, statement: Statement) -> int:
+        return (1 if statement.sets else 0) + (2 if self._as_origin(write) else 0)
+
+    async def _truncate(self, write: Write, command: Command, run: Run) -> WriteResult:
+        """TRUNCATE; where a table that isn't truncated with it refers to it, which no role may pass, DELETE."""
+        point = b"replicator_truncate"
+        savepoint, release, back = (
+            Command(text + point, doing=command.doing)
+            for text in (b"SAVEPOINT ", b"RELEASE SAVEPOINT ", b"ROLLBACK TO SAVEPOINT ")
+        )
+        try:
+            await run(savepoint, command, release)
+        except ReplicatorError as error:
+            if error.sqlstate != _NOT_SUPPORTED:
+                raise
+        else:
+            return WriteResult()
+        await run(back, release)
+        affected = 0
+        for table in (write.table, *write.also):
+            clear = Write(table, WriteAction.CLEAR, mapping=write.mapping)
+            affected += (await self.write(clear, run)).affected
+        return WriteResult(affected)
+
+
+def _result(write: Write, statement: Statement, result: Any) -> WriteResult:
+    if statement.ordinals:
+        if result.ntuples == len(write.rows):
+            return WriteResult(result.ntuples)
+        hit = {int.from_bytes(result.get_value(row, 0), "big") - 1 for row in range(result.ntuples)}
+        return WriteResult(len(hit), [at for at in range(len(write.rows)) if at not in hit])
+    if statement.all_rows:
+        return WriteResult(len(write.rows))
+    return WriteResult(result.command_tuples or 0)
