@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -55,14 +55,23 @@ class Streaming:
         source: the feed's.
         status: the feed's.
         options: see `StreamingOptions`.
+        enter: changes the state.
 
     """
 
-    def __init__(self, feed: Feed, source: Source, status: FeedStatus, options: StreamingOptions) -> None:
+    def __init__(
+        self,
+        feed: Feed,
+        source: Source,
+        status: FeedStatus,
+        options: StreamingOptions,
+        enter: Callable[[State], Awaitable[None]],
+    ) -> None:
         self._feed = feed
         self._source = source
         self._status = status
         self._options = options
+        self._enter = enter
         self._log = structlog.get_logger("replicator.daemon").bind(connector=status.connector, feed=status.feed)
         self._beats = options.heartbeat_seconds > 0
 
@@ -86,9 +95,8 @@ class Streaming:
                     watch.cancel()
 
     async def _catch_up(self, stop: asyncio.Event) -> None:
-        self._status.enter(State.CATCHING_UP, time.time())
         await self._reach(self._options.caught_up_at)
-        self._status.enter(State.STREAMING, time.time())
+        await self._enter(State.STREAMING)
         self._log.info("streaming", position=self._status.position)
         if self._options.until_caught_up:
             mark = await self._mark()

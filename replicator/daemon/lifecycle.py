@@ -1,0 +1,188 @@
+"""One attempt of one connector, from its file to a streaming feed.
+
+    preparing     mappings compiled, feed taken over, publication and slot there
+        ▼
+    copying       what is left of the backfill, while the slot holds back what happens meanwhile
+        ▼
+    catching_up   the feed runs; it has not yet passed the newest snapshot that was copied
+        ▼
+    streaming
+
+Every step can be repeated: killed anywhere, the next attempt finds what is done and goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+
+from replicator.daemon.parts import FORWARD, Parts, open_parts
+from replicator.daemon.streaming import Streaming, StreamingOptions, unless_stopped
+from replicator.engine.apply import Applier
+from replicator.engine.backfill import JOB, Backfill, BackfillSettings
+from replicator.engine.chunk_copy import ChunkCopier
+from replicator.engine.feed import Feed
+from replicator.events import Position
+from replicator.postgres.clock import clock_offset
+from replicator.postgres.publication import ensure_publication
+from replicator.postgres.session import connect
+from replicator.postgres.slots import ensure_slot, lost_slot, read_slot
+from replicator.telemetry import ConnectorStatus, FeedStatus, State
+
+if TYPE_CHECKING:
+    from replicator.config import Connector
+    from replicator.mapping import Mappings
+    from replicator.postgres.slot import SlotSource
+
+
+class Lifecycle:
+    """The attempt of one connector; see `runner.Attempt`.
+
+    Args:
+        connector: its file.
+        until_caught_up: end by itself once it has caught up.
+
+    """
+
+    def __init__(self, connector: Connector, *, until_caught_up: bool = False) -> None:
+        self._connector = connector
+        self._until_caught_up = until_caught_up
+        self._log = structlog.get_logger("replicator.daemon").bind(connector=connector.name, feed=FORWARD)
+
+    async def __call__(self, status: ConnectorStatus, stop: asyncio.Event) -> None:
+        """Run once, until stopped.
+
+        Raises:
+            ReplicatorError: as the parts say, perhaps in an ExceptionGroup.
+
+        """
+        async with open_parts(self._connector) as parts:
+            session = _Session(parts, status.forward, self._log)
+            if not await unless_stopped(session.prepare(), stop):
+                return
+            if not await unless_stopped(session.copy(), stop):
+                return
+            await session.stream(stop, until_caught_up=self._until_caught_up)
+
+
+class _Session:
+    """What one attempt has found out so far."""
+
+    def __init__(self, parts: Parts, status: FeedStatus, log: structlog.stdlib.BoundLogger) -> None:
+        self._parts = parts
+        self._status = status
+        self._log = log
+        self._source: SlotSource
+        self._mappings: Mappings
+
+    async def prepare(self) -> None:
+        """Compile, take over, and see that publication and slot are there."""
+        parts, connector = self._parts, self._parts.connector
+        self._status.enter(State.PREPARING, time.time())
+        self._mappings = await parts.mappings()
+        self._source = parts.source(self._mappings)
+        self._status.declare(str(table.name) for table in self._mappings.target_tables)
+        self._status.clock_offset = await clock_offset(connector.old.dsn.reveal(), connector.name)
+        checkpoints = await parts.target.take_over(connector.apply.lanes)
+        copies = await parts.store.load(JOB)
+        begun = bool(copies) or any(one.position is not None for one in checkpoints)
+        await self._publish()
+        await self._hold_back(begun=begun)
+        if connector.backfill.enabled and not all(
+            mapping.name in copies and copies[mapping.name].complete for mapping in self._mappings.all
+        ):
+            # What they commit later is in the stream; what they committed before a chunk's snapshot has to be in it.
+            self._log.info("waiting for the transactions that run on the source")
+            await parts.reader.wait_for_running()
+
+    async def _publish(self) -> None:
+        connector, stream = self._parts.connector, self._parts.stream
+        found = await ensure_publication(
+            connector.old.dsn.reveal(),
+            connector.publication_name,
+            self._mappings.source_tables,
+            create=stream.create,
+            heartbeat=stream.heartbeat_interval.total_seconds() > 0,
+        )
+        if found.created or found.added:
+            self._log.info(
+                "publication made" if found.created else "publication extended",
+                publication=connector.publication_name,
+                tables=len(found.added),
+            )
+
+    async def _hold_back(self, *, begun: bool) -> None:
+        """See that the slot holds back what happens from now on; one that has gone missing is never made again."""
+        connector = self._parts.connector
+        dsn, name = connector.old.dsn.reveal(), connector.slot_name
+        if begun:
+            async with await connect(dsn, f"{connector.name}/{FORWARD}/setup") as connection:
+                if await read_slot(connection, name) is None:
+                    raise lost_slot(name, "it does not exist", "after this feed's checkpoint")
+            return
+        lsn, made = await ensure_slot(dsn, name, create=self._parts.stream.create)
+        self._log.info("slot made" if made else "slot found", slot=name, position=self._source.format(Position(lsn)))
+
+    async def copy(self) -> None:
+        """The rest of the backfill, where one is wanted."""
+        parts, settings = self._parts, self._parts.connector.backfill
+        if not settings.enabled:
+            return
+        retry = parts.connector.apply.retry
+        await self._enter(State.COPYING)
+        backfill = Backfill(
+            mappings=self._mappings,
+            copier=ChunkCopier(
+                applier=Applier(self._mappings, parts.reader),
+                reader=parts.reader,
+                chunks=parts.chunks,
+                store=parts.store,
+                format_position=self._source.format,
+                dead_letters=parts.dead_letters,
+            ),
+            reader=parts.reader,
+            target=parts.target,
+            store=parts.store,
+            status=self._status,
+            settings=BackfillSettings(
+                workers=settings.workers,
+                chunk_rows=settings.chunk_rows,
+                foreign_keys=parts.target.role != "replica",
+                retry_initial=retry.initial.total_seconds(),
+                retry_max=retry.max.total_seconds(),
+            ),
+            clock=time.time,
+        )
+        await backfill.run()
+
+    async def stream(self, stop: asyncio.Event, *, until_caught_up: bool) -> None:
+        """Run the feed until it is stopped."""
+        parts, source = self._parts, self._source
+        feed = Feed(
+            source=source,
+            reader=parts.reader,
+            target=parts.target,
+            rows=parts.chunks,
+            mappings=self._mappings,
+            settings=parts.feed_settings,
+            status=self._status,
+            cuts=await parts.store.cuts(),
+        )
+        options = StreamingOptions(
+            heartbeat_seconds=parts.stream.heartbeat_interval.total_seconds(),
+            caught_up_at=Position(await parts.store.caught_up_lsn()),
+            until_caught_up=until_caught_up,
+        )
+        await self._enter(State.CATCHING_UP)
+        try:
+            await Streaming(feed, source, self._status, options, self._enter).run(stop)
+        finally:
+            await source.close()
+
+    async def _enter(self, state: State) -> None:
+        """Change the state, here and in the target, where scripts read it."""
+        self._status.enter(state, time.time())
+        await self._parts.target.tell(str(state))

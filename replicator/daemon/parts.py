@@ -1,0 +1,130 @@
+"""The parts of one connector's forward feed, made from its file: the composition root."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from replicator.codecs.pgoutput import PgoutputDecoder
+from replicator.compile import compile_mappings
+from replicator.config import SlotStream
+from replicator.engine.feed import FeedSettings
+from replicator.engine.lane import LaneSettings
+from replicator.errors import ErrorKind, ReplicatorError
+from replicator.postgres.backfill_state import PostgresBackfillStore
+from replicator.postgres.copying import PostgresChunkTarget
+from replicator.postgres.reader import PostgresReader
+from replicator.postgres.sessions import origin_prefix
+from replicator.postgres.slot import SlotSource
+from replicator.postgres.target import PostgresTarget
+from replicator.transforms import load_transforms
+
+if TYPE_CHECKING:
+    from replicator.config import Connector
+    from replicator.mapping import Mappings
+
+FORWARD: Final = "forward"
+REVERSE: Final = "reverse"
+_READS: Final = 4
+"""Snapshots that a feed and its jobs may hold at once, beside the backfill's workers."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a lifecycle works with.
+
+    Attributes:
+        connector: the file.
+        stream: how changes are read.
+        reader: of the old database.
+        target: the upgraded one.
+        store: progress of copies, in the target.
+        chunks: writes of copies.
+
+    """
+
+    connector: Connector
+    stream: SlotStream
+    reader: PostgresReader
+    target: PostgresTarget
+    store: PostgresBackfillStore
+    chunks: PostgresChunkTarget
+
+    async def mappings(self) -> Mappings:
+        """What the forward feed does, from the connector, its transforms and both catalogs as they are now.
+
+        Raises:
+            ReplicatorError: CONFIG with all problems; CONNECTION, PERMISSION.
+
+        """
+        connector = self.connector
+        transforms = () if connector.transforms is None else load_transforms(connector.transforms)
+        old, upgraded = await self.reader.catalog(), await self.target.catalog()
+        return compile_mappings(connector.tables, transforms, old, upgraded, forward=True)
+
+    def source(self, mappings: Mappings) -> SlotSource:
+        """The old database's changes, those of the reverse feed left out."""
+        connector = self.connector
+        return SlotSource(
+            connector.old.dsn.reveal(),
+            connector=connector.name,
+            feed=FORWARD,
+            slot=connector.slot_name,
+            publication=connector.publication_name,
+            decoder=PgoutputDecoder(),
+            tables=[table.name for table in mappings.source_tables],
+            buffer_bytes_max=self.stream.buffer_bytes_max,
+            drop_origins=origin_prefix(connector.name, REVERSE),
+        )
+
+    @property
+    def feed_settings(self) -> FeedSettings:
+        """As the connector says."""
+        apply = self.connector.apply
+        return FeedSettings(
+            lanes=apply.lanes,
+            batch_rows_max=apply.batch_rows_max,
+            batch_bytes_max=apply.batch_bytes_max,
+            lane=LaneSettings(
+                dead_letters=self.dead_letters,
+                retry_initial=apply.retry.initial.total_seconds(),
+                retry_max=apply.retry.max.total_seconds(),
+            ),
+        )
+
+    @property
+    def dead_letters(self) -> bool:
+        """Whether what can't be applied is parked."""
+        return self.connector.apply.on_error == "dlq"
+
+
+@asynccontextmanager
+async def open_parts(connector: Connector) -> AsyncIterator[Parts]:
+    """The parts of one attempt; their connections end with the block.
+
+    Raises:
+        ReplicatorError: CONFIG for a stream that this program can't read.
+
+    """
+    if not isinstance(connector.stream, SlotStream):
+        raise ReplicatorError(
+            f"stream.kind {connector.stream.kind} can't be run by this version",
+            kind=ErrorKind.CONFIG,
+            hint="Use stream.kind: slot",
+        )
+    old, upgraded = connector.old, connector.upgraded
+    reader = PostgresReader(
+        old.dsn.reveal(),
+        f"{connector.name}/{FORWARD}",
+        connections_max=connector.backfill.workers + _READS,
+        connect_timeout=old.connect_timeout.total_seconds(),
+    )
+    target = PostgresTarget(upgraded.dsn.reveal(), connector=connector.name, feed=FORWARD, source_dsn=old.dsn.reveal())
+    store = PostgresBackfillStore(upgraded.dsn.reveal(), connector.name, FORWARD)
+    try:
+        yield Parts(connector, connector.stream, reader, target, store, PostgresChunkTarget())
+    finally:
+        await target.close()
+        await reader.close()
