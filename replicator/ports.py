@@ -263,6 +263,10 @@ class TargetTransaction(Protocol):
 class Target(Protocol):
     """The target database of one feed."""
 
+    @property
+    def role(self) -> str:
+        """`replica`, or `origin` where that role may not be taken; known after `take_over`."""
+
     async def take_over(self, lanes: int) -> list[Checkpoint]:
         """Become the feed's one writer: raise the epoch, end the former holder's backends, return the checkpoints.
 

@@ -97,6 +97,11 @@ class Applier:
         self._aggregates = AggregateReader(reader)
         self._floors: dict[str, int] = {}
         self._floor = 0
+        self.deletes_last = False
+
+    def order(self, writes: Sequence[Write]) -> list[Write]:
+        """The writes in the order of execution. Where foreign keys act on a delete (no replica role), deletes wait."""
+        return order_writes(writes, self.mappings.target_tables, deletes_last=self.deletes_last)
 
     # -- what may be a plain INSERT ----------------------------------------------------------------------------------
 
@@ -232,7 +237,7 @@ class Applier:
         self, tx: TargetTransaction, writes: Sequence[Write], applied: Applied
     ) -> dict[Mapping, set[Key]]:
         missing: dict[Mapping, set[Key]] = {}
-        for write in order_writes(writes, self.mappings.target_tables):
+        for write in self.order(writes):
             ready = await translated(tx, write)
             result = await tx.write(ready)
             applied.add(write, result.affected)

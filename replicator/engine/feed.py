@@ -146,6 +146,7 @@ class Feed:
     async def _take_over(self) -> None:
         checkpoints = await self._target.take_over(self._settings.lanes)
         source, status = self._source, self._status
+        self._applier.deletes_last = self._target.role != "replica"
         positions = [None if one.position is None else source.parse(one.position) for one in checkpoints]
         known = [position for position in positions if position is not None]
         if known and len(known) < len(positions):

@@ -9,7 +9,6 @@ from replicator.engine.apply import Applied, Applier, stripe, translated
 from replicator.engine.derive import AggregateReader
 from replicator.errors import ErrorKind, ReplicatorError
 from replicator.events import UNCHANGED, ChangeEvent, Key, Op, Transaction, Values
-from replicator.planner import order_writes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping as MappingType
@@ -97,7 +96,7 @@ class LetterDesk:
             aggregates, absent = await self._aggregates.by_key(snapshot, mapping, [key])
             writes = self._applier.plan_aggregates(mapping, aggregates, absent)
             self._applier.raise_floor(snapshot.insert_lsn, mapping)
-        for write in order_writes(writes, self._applier.mappings.target_tables):
+        for write in self._applier.order(writes):
             await tx.write(await translated(tx, write))
 
     async def _replay(self, tx: TargetTransaction, mapping: Mapping, letters: Sequence[DeadLetter]) -> None:

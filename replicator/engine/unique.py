@@ -14,7 +14,7 @@ from replicator.engine.apply import Applied, Applier, translated
 from replicator.engine.derive import AggregateReader, nothing
 from replicator.errors import ErrorKind, ReplicatorError
 from replicator.events import ChangeEvent, Key, Op
-from replicator.planner import order_writes, plan_outcomes, plan_rows
+from replicator.planner import plan_outcomes, plan_rows
 
 if TYPE_CHECKING:
     from replicator.copies import ChunkTarget
@@ -142,7 +142,7 @@ class UniqueResolver:
         aggregate: SourceAggregate | None,
         applied: Applied,
     ) -> None:
-        for write in order_writes(self._plan(mapping, key, aggregate), self._mappings.target_tables):
+        for write in self._applier.order(self._plan(mapping, key, aggregate)):
             ready = await translated(tx, write)
             try:
                 async with tx.savepoint():
