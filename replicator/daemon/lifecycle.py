@@ -185,4 +185,5 @@ class _Session:
     async def _enter(self, state: State) -> None:
         """Change the state, here and in the target, where scripts read it."""
         self._status.enter(state, time.time())
+        self._status.epoch = self._parts.target.epoch
         await self._parts.target.tell(str(state))

@@ -1,7 +1,7 @@
 """Beside a running feed: what proves how far it is, and what says so.
 
     catching_up ──▶ streaming       once the position has passed the last snapshot that was copied
-    heartbeat                       an idle feed's end-to-end lag, and the moment up to which all is proven applied
+    proof                           of an idle feed: up to which moment all is applied; by a heartbeat, its lag
     lag                             what the slot holds back, clock offset
     until caught up                 one mark on the source; once it is reached, stop
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 NUDGE_SECONDS: Final = 0.5
 """While somebody waits for a position, an idle server is asked for its own this often."""
+PROOF_SECONDS: Final = 1.0
+"""How fresh an idle feed proves itself."""
 LAG_SECONDS: Final = 5.0
 
 
@@ -127,20 +129,24 @@ class Streaming:
             reached.cancel()
 
     async def _prove(self) -> None:
-        """Each interval: what was committed before now is applied. A busy feed proves it by what it applies."""
-        interval = self._options.heartbeat_seconds or LAG_SECONDS
+        """While nothing else is applied: what was committed before now is applied. A busy feed proves it by itself.
+
+        Asking for the end of the source's WAL writes nothing and proves freshness; only a heartbeat, once an interval,
+        has a commit whose way to the target can be measured.
+        """
         while True:
             began = time.time()
-            applied_at = self._status.applied_at
-            if applied_at is None or began - applied_at >= interval:
-                mark = await self._mark()
+            idle_seconds = began - (self._status.applied_at or 0.0)
+            if idle_seconds >= PROOF_SECONDS:
+                beats = self._beats and idle_seconds >= self._options.heartbeat_seconds
+                mark = await (self._mark() if beats else self._source.head())
                 marked = time.time()
                 await self._reach(mark)
                 now = time.time()
                 self._status.proven(began + (self._status.clock_offset or 0.0))
-                if self._beats:
+                if beats and self._beats:
                     self._status.measured(now, now - marked)
-            await asyncio.sleep(interval)
+            await asyncio.sleep(PROOF_SECONDS)
 
     async def _watch_lag(self) -> None:
         while True:

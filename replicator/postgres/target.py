@@ -152,6 +152,11 @@ class PostgresTarget:
             self._control = await connect(self._dsn, f"{self._connector}/{self._feed}/control")
         return self._control
 
+    @property
+    def epoch(self) -> int | None:
+        """The epoch under which this process writes; None before `take_over`."""
+        return None if self._holder is None else self._holder.epoch
+
     async def dead_letters(self) -> list[DeadLetter]:
         """All that wait, in order of their id."""
         return await State(await self._controller(), self._connector).dead_letters(self._feed)
