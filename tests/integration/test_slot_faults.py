@@ -2,8 +2,12 @@
 
 import asyncio
 import contextlib
+import os
+import shutil
+import subprocess
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -17,6 +21,7 @@ from replicator.postgres.slots import drop_slot, ensure_slot
 from tests.conformance.source_contract import collected, keys_of, taken
 from tests.fix_postgres import Database, MakeDatabase, MakeServer
 from tests.fix_proxy import MakeProxy
+from tests.fix_require import missing
 from tests.fix_slot import SlotWorld
 from tests.polling import eventually
 
@@ -338,3 +343,37 @@ async def test_making_a_slot_twice(slot18: SlotWorld) -> None:
     assert ErrorKind.CONFIG is caught.value.kind
     assert f"pg_create_logical_replication_slot('{name}', 'pgoutput')" in str(caught.value)
     assert (True, False, first) == (made, made_again, second)
+
+
+async def test_tls(make_server: MakeServer, make_database: MakeDatabase, tmp_path: Path) -> None:
+    """Under TLS rows of all sizes around the libraries' buffers come at once, though the socket may be quiet."""
+    server = make_server(15)
+    key, certificate = server.data / "server.key", server.data / "server.crt"
+    request = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "2"]
+    made = ["-keyout", str(tmp_path / "key"), "-out", str(tmp_path / "crt")]
+    if shutil.which("openssl") is None:
+        missing("openssl", "there is no openssl to make a certificate")
+    await asyncio.to_thread(subprocess.run, [*request, *made], check=True, capture_output=True)
+    owner = server.data.stat()
+    for file, name in [(key, "key"), (certificate, "crt")]:
+        file.write_bytes((tmp_path / name).read_bytes())
+        file.chmod(0o600)
+        os.chown(file, owner.st_uid, owner.st_gid)
+    server.execute("ALTER SYSTEM SET ssl = on")
+    server.execute("SELECT pg_reload_conf()")
+    world = SlotWorld(make_database(server))
+    await world.prepare()
+    source = world.source(dsn=f"{world.database.dsn}?sslmode=require")
+    await source.start(None)
+    started = time.monotonic()
+    # Sizes around libpq's and TLS's buffers: 8, 16 and 32 kB.
+    sizes = [size + extra for size in (8_000, 16_200, 32_600, 131_000) for extra in range(0, 400, 40)]
+    for number, size in enumerate(sizes):
+        world.commit(number, body_bytes=size)
+        assert [number] == keys_of(*await collected(source, 1))
+
+    assert time.monotonic() - started < 15  # a server that is pinged sends something every 20 s
+    assert [(True,)] == server.execute(
+        "SELECT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name LIKE '%/wal'"
+    )
+    await world.close()
