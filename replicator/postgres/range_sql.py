@@ -91,6 +91,21 @@ def distinct_keys(table: Table, by: tuple[str, ...], *, after: bool, where: str 
     )
 
 
+def sample(table: Table, where: str | None = None) -> sql.Composed:
+    """Some rows of some blocks; parameters: percent of the blocks, seed, number of rows."""
+    return sql.SQL(
+        "SELECT {columns} FROM {table} AS t TABLESAMPLE SYSTEM ({percent}::pg_catalog.float4) "
+        "REPEATABLE ({seed}::pg_catalog.float8){where} LIMIT {rows}::pg_catalog.int8"
+    ).format(
+        columns=_columns(table.column_names),
+        table=_from(table),
+        percent=_number(1),
+        seed=_number(2),
+        rows=_number(3),
+        where=_where(table, (), None, None, where),
+    )
+
+
 def copy_out(
     table: Table,
     columns: tuple[str, ...],

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from replicator.tables import Catalog, Table, TableName
 
 CONNECTIONS_MAX: Final = 4
+_BLOCKS_FOR_A_ROW: Final = 3  # a sample takes blocks, and not every one has its share of rows
 DELAY_MIN: Final = 0.001  # seconds; a commit is visible microseconds after it is in the WAL ...
 DELAY_MAX: Final = 0.05  # ... or, with a synchronous standby, as late as that one answers
 
@@ -101,6 +102,16 @@ class PostgresSnapshot:
         query = range_sql.key_at(table, by, after=after is not None, upto=upto is not None)
         found = await self._read(table, query, [*_strings(after), *_strings(upto), rows - 1])
         return tuple(value for value in found[0] if isinstance(value, bytes)) if found else None
+
+    async def sample(self, table: Table, rows: int, seed: int, *, where: str | None = None) -> list[Values]:
+        """Up to `rows` rows from blocks all over the table; the same seed finds the same rows of an unchanged one."""
+        query = range_sql.sample(table, where)
+        expected = max(1, table.rows_estimate)
+        percent = min(100.0, 100 * _BLOCKS_FOR_A_ROW * rows / expected)
+        found = await self._read(table, query, [percent, seed, rows])
+        if len(found) < rows and percent < 100:  # few rows match, or the statistics are old
+            found = await self._read(table, query, [100.0, seed, rows])
+        return found
 
     async def copy_out(
         self,
