@@ -1,3 +1,9 @@
 """Fixtures come from the plugins beside this file: one file a subject."""
 
-pytest_plugins = ("tests.fix_postgres", "tests.fix_proxy", "tests.fix_replicator", "tests.fix_slot")
+pytest_plugins = (
+    "tests.fix_postgres",
+    "tests.fix_proxy",
+    "tests.fix_replicator",
+    "tests.fix_slot",
+    "tests.fix_migration",
+)
