@@ -39,9 +39,13 @@ class Cuts:
     """Drops events that a copy's one snapshot has seen, until the position has passed the copy."""
 
     def __init__(self, cuts: Sequence[MultisetCut]) -> None:
-        self._cuts: dict[TableName, tuple[SnapshotText, int]] = {
-            cut.table: (SnapshotText(cut.snapshot), cut.lsn) for cut in cuts
-        }
+        self._cuts: dict[TableName, tuple[SnapshotText, int]] = {}
+        for cut in cuts:
+            self.add(cut)
+
+    def add(self, cut: MultisetCut) -> None:
+        """The table was copied (again)."""
+        self._cuts[cut.table] = (SnapshotText(cut.snapshot), cut.lsn)
 
     def drop(self, batch: Batch) -> None:
         """Take such events out of the batch; forget the cuts that it has passed."""

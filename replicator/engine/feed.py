@@ -21,6 +21,7 @@ from replicator.engine.cuts import Cuts
 from replicator.engine.lane import Lane, LaneSettings
 from replicator.engine.letters import LetterDesk
 from replicator.engine.parking import Parking
+from replicator.engine.recent import RecentTransactions
 from replicator.engine.spread import Spread
 from replicator.engine.unique import UniqueResolver
 from replicator.errors import ErrorKind, ReplicatorError
@@ -58,6 +59,8 @@ class Feed:
 
     Attributes:
         position: applied and committed on the target by all lanes; None before `run` has begun.
+        recent: what it applies, for jobs beside it.
+        applier, resolver: how it writes, for jobs that write as it does.
 
     """
 
@@ -80,8 +83,9 @@ class Feed:
         self._status = status
         self._mappings = mappings
         self._cuts = Cuts(cuts)
-        self._applier = Applier(mappings, reader)
-        self._resolver = UniqueResolver(self._applier, mappings, reader, rows)
+        self.recent = RecentTransactions()
+        self.applier = self._applier = Applier(mappings, reader)
+        self.resolver = self._resolver = UniqueResolver(self._applier, mappings, reader, rows)
         self._reader = reader
         self._moved = asyncio.Event()
         self._work: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
@@ -103,13 +107,18 @@ class Feed:
             ReplicatorError: what the first of them was refused with; it stays parked.
 
         """
-        return await self._between(lambda: self._desk.retry(ids))
+        return await self.between(lambda: self._desk.retry(ids))
 
     async def discard(self, ids: Collection[int]) -> str:
         """Forget parked changes; their aggregates may differ from then on, until the next change or a resync."""
-        return await self._between(lambda: self._desk.discard(ids))
+        return await self.between(lambda: self._desk.discard(ids))
 
-    async def _between(self, work: Callable[[], Awaitable[str]]) -> str:
+    def add_cut(self, cut: MultisetCut) -> None:
+        """Drop what a new copy of a table without a key holds; called from work between two batches."""
+        self._cuts.add(cut)
+
+    async def between(self, work: Callable[[], Awaitable[str]]) -> str:
+        """Carry out work while no batch is in hand; returns its answer, and raises its `ReplicatorError`."""
         done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
         async def carry_out() -> None:
@@ -214,6 +223,7 @@ class Feed:
     async def _apply(self, batch: Batch) -> None:
         self._status.pending(batch.first_commit_time)
         self._cuts.drop(batch)
+        self.recent.note(batch)
         await self._check_shapes(batch)
         if len(self._lanes) == 1:
             await self._lanes[0].apply(batch)

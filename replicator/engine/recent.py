@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from replicator.events import Batch
 
 
 class RecentTransactions:
@@ -18,10 +22,10 @@ class RecentTransactions:
     def __init__(self) -> None:
         self._watchers: list[set[int]] = []
 
-    def note(self, xids: Iterable[int]) -> None:
-        """These are being applied; called before their target transaction commits. Costs nothing unwatched."""
+    def note(self, batch: Batch) -> None:
+        """This batch is going to be applied; called before its target transaction begins. Costs nothing unwatched."""
         if self._watchers:
-            noted = set(xids)
+            noted = {event.transaction.xid for event in batch.events}
             for watcher in self._watchers:
                 watcher.update(noted)
 
