@@ -221,8 +221,8 @@ def _merge(table: Table, columns: tuple[str, ...], key: tuple[str, ...], staging
         "match": _AND.join(
             sql.SQL("t.{0} {1} s.{0}").format(sql.Identifier(name), range_sql.equality(table, name)) for name in key
         ),
-        "old": sql.SQL("ROW({})").format(_columns(columns, "t")),
-        "new": sql.SQL("ROW({})").format(_columns(columns, "s")),
+        "old": sql.SQL("ROW({})::record").format(_columns(columns, "t")),
+        "new": sql.SQL("ROW({})::record").format(_columns(columns, "s")),
         "staged": _columns(columns, "s"),
     }
     differing = "t.ctid IS NOT NULL AND {match} AND NOT {old} OPERATOR(pg_catalog.*=) {new}"
