@@ -17,6 +17,7 @@ from replicator.postgres.sqlstate import driver_errors
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
+_OLDEST: Final = 130_000
 _MESSAGES_SINCE: Final = 140_000  # pgoutput's option `messages`
 
 _SOURCE: Final = """
@@ -63,7 +64,9 @@ class Probe:
         """
         version, standby, published = await self._row("asking the source what it is", _SOURCE, publication)
         wrong = hint = None
-        if standby:
+        if version < _OLDEST:
+            wrong, hint = f"the source is PostgreSQL {version // 10_000}", "Versions 13 and later can be a source"
+        elif standby:
             wrong, hint = "the source is a standby", "Name the primary server in the connector's dsn"
         elif not published:
             wrong = f"publication {publication} does not exist on the source"

@@ -168,7 +168,10 @@ async def free_slot(connection: AsyncConnection[Any], slot: Slot, own_name: str)
     if slot.holder_name != own_name:
         raise _busy(slot)
     with driver_errors(f"ending the former session {slot.holder_pid} on slot {slot.name}"):
-        await connection.execute(_EVICT, [slot.holder_pid, own_name])
+        try:
+            await connection.execute(_EVICT, [slot.holder_pid, own_name])
+        except errors.InsufficientPrivilege as refused:  # it runs as another role
+            raise _busy(slot) from refused
     loop = asyncio.get_running_loop()
     deadline = loop.time() + _FREE_SECONDS_MAX
     while loop.time() < deadline:

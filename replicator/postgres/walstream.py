@@ -315,14 +315,15 @@ class WalStream:
 
         A server in the middle of a large transaction doesn't listen: then the connection is cut.
         """
-        if not self._ended:
+        try:
             self._report()
-        if not self._ended:
-            self._detach()
-            with contextlib.suppress(psycopg.Error, TimeoutError):
-                async with asyncio.timeout(_CLOSE_SECONDS_MAX):
-                    await self._finish()
-        await self._connection.close()
+            if not self._ended:
+                self._detach()
+                with contextlib.suppress(psycopg.Error, TimeoutError):
+                    async with asyncio.timeout(_CLOSE_SECONDS_MAX):
+                        await self._finish()
+        finally:
+            await self._connection.close()
 
     async def _finish(self) -> None:
         pgconn = self._pgconn

@@ -239,6 +239,20 @@ async def test_a_heartbeat_is_no_change(slot18: SlotWorld) -> None:
     assert [("crm/forward", 3)] == slot18.database.execute("SELECT feed, count FROM replicator.heartbeat")
 
 
+async def test_the_head_is_reached_at_a_page_s_beginning(slot18: SlotWorld) -> None:
+    """Where the next record would follow a page's header, an idle server has nothing to send: its head is reached."""
+    source = slot18.source()
+    await source.start(None)
+    slot18.database.execute("SELECT pg_switch_wal()")
+    head = await source.head()
+
+    async with asyncio.timeout(10):
+        batches = await reached(source, head)
+
+    assert 0 == head.at % (1 << 20)
+    assert not keys_of(*batches)
+
+
 async def test_a_source_without_heartbeat_says_so(slot18: SlotWorld) -> None:
     """Where no heartbeat can be written, the caller learns it and can use the head instead."""
     slot18.database.execute("DROP SCHEMA replicator CASCADE")
