@@ -1,8 +1,9 @@
 """The SQL of writes that compare sets: rows of aggregates, and rows without a key.
 
-Whole rows are compared as records: record equality takes each column's own btree class, wherever its operators live,
-and lets NULL equal NULL, as IS NOT DISTINCT FROM does; unlike that, it can be hashed and merged. A column whose type
-has no equality is compared by its text. Equal rows are numbered, so that as many match as there are.
+Whole rows are compared by the text of each column as the target prints it: a given value is cast to the column's
+declared type and printed again. So 1.0 is not taken for 1.00, nor `A` for `a` under citext; types without equality need
+no exception; NULL equals NULL, as with IS NOT DISTINCT FROM; and unlike that, arrays of text can be hashed. Equal rows
+are numbered, so that as many match as there are.
 """
 
 from __future__ import annotations
@@ -79,29 +80,27 @@ def _prune_keyed(write: Write) -> Statement:
     )
 
 
-def _comparable(write: Write, columns: Sequence[str], alias: str, names: Names | None = None) -> sql.Composed:
-    """The columns as they are compared and numbered: cast to their base types, or to text where nothing compares."""
+def _exact(write: Write, columns: Sequence[str], names: Names | None = None) -> sql.Composed:
+    """A row as one value to compare: of the table, or with `names` of the given rows."""
     by_name, places = write.table.by_name, {name: at for at, name in enumerate(write.columns)}
-    parts = []
-    for name in columns:
-        source = sql.Identifier(alias, name) if names is None else _given_value(alias, names, places[name])
-        value = sql.SQL("{}::{}").format(source, sql.SQL(by_name[name].cast_type))
-        parts.append(value if by_name[name].operator_schema else sql.SQL("{}::text").format(value))
-    return COMMA.join(parts)
-
-
-def _given_value(alias: str, names: Names, at: int) -> sql.Composed:
-    return sql.SQL("{}.{}").format(sql.Identifier(alias), names.value(at))
+    if names is None:
+        texts = [sql.SQL("{}::text").format(sql.Identifier("t", name)) for name in columns]
+    else:
+        texts = [
+            sql.SQL("v.{}::{}::text").format(names.value(places[name]), sql.SQL(by_name[name].type_name))
+            for name in columns
+        ]
+    return sql.SQL("ARRAY[{}]").format(COMMA.join(sql.SQL('{} COLLATE "C"').format(text) for text in texts))
 
 
 def _prune_multiset(write: Write) -> Statement:
     names = Names(write.table, write.owner)
-    there = _comparable(write, write.key, "t")
-    wanted = _comparable(write, write.key, "v", names)
+    there = _exact(write, write.key)
+    wanted = _exact(write, write.key, names)
     return Statement.of(
         sql.SQL(
-            "WITH given AS (SELECT ROW({wanted}) AS whole, row_number() OVER (PARTITION BY {wanted}) AS nth "
-            "FROM {rows}), there AS (SELECT t.ctid AS place, t.tableoid AS part, ROW({there}) AS whole, "
+            "WITH given AS (SELECT {wanted} AS whole, row_number() OVER (PARTITION BY {wanted}) AS nth "
+            "FROM {rows}), there AS (SELECT t.ctid AS place, t.tableoid AS part, {there} AS whole, "
             "row_number() OVER (PARTITION BY {there}) AS nth FROM {only} AS t JOIN {keys} ON {scope}{owned}) "
             "DELETE FROM {only} AS t USING there WHERE t.ctid = there.place AND t.tableoid = there.part "
             "AND NOT EXISTS (SELECT FROM given WHERE given.whole = there.whole AND given.nth = there.nth)"
@@ -128,17 +127,17 @@ def merge_multiset(write: Write) -> Statement:
     )
     return Statement.of(
         sql.SQL(
-            "WITH given AS MATERIALIZED (SELECT v.*, ROW({wanted}) AS whole, "
+            "WITH given AS MATERIALIZED (SELECT v.*, {wanted} AS whole, "
             "row_number() OVER (PARTITION BY {wanted}) AS {nth} FROM {rows}), "
-            "there AS (SELECT ROW({there}) AS whole, row_number() OVER (PARTITION BY {there}) AS nth "
+            "there AS (SELECT {there} AS whole, row_number() OVER (PARTITION BY {there}) AS nth "
             "FROM {only} AS t WHERE EXISTS (SELECT FROM given AS v WHERE {scope})) "
             "INSERT INTO {table} ({columns}){overriding} SELECT {values} FROM given AS v "
             "WHERE NOT EXISTS (SELECT FROM there WHERE there.whole = v.whole AND there.nth = v.{nth})"
         ).format(
-            wanted=_comparable(write, write.key, "v", names),
+            wanted=_exact(write, write.key, names),
             nth=names.ordinal,
             rows=given([names.value(at) for at in range(len(write.columns))], 1),
-            there=_comparable(write, write.key, "t"),
+            there=_exact(write, write.key),
             only=only(write.table),
             scope=scope,
             table=table_name(write.table),
@@ -156,16 +155,16 @@ def remove(write: Write) -> Statement:
     return Statement.of(
         sql.SQL(
             "WITH given AS MATERIALIZED (SELECT g.whole, count(*) AS many, row_number() OVER () AS nr "
-            "FROM (SELECT ROW({wanted}) AS whole FROM {rows}) AS g GROUP BY g.whole), "
+            "FROM (SELECT {wanted} AS whole FROM {rows}) AS g GROUP BY g.whole), "
             "found AS (SELECT f.place, f.part, given.many, row_number() OVER (PARTITION BY given.nr) AS nth "
-            "FROM (SELECT t.ctid AS place, t.tableoid AS part, ROW({there}) AS whole FROM {only} AS t) AS f "
+            "FROM (SELECT t.ctid AS place, t.tableoid AS part, {there} AS whole FROM {only} AS t) AS f "
             "JOIN given ON f.whole = given.whole) "
             "DELETE FROM {only} AS t USING found "
             "WHERE t.ctid = found.place AND t.tableoid = found.part AND found.nth <= found.many"
         ).format(
-            wanted=_comparable(write, write.columns, "v", names),
+            wanted=_exact(write, write.columns, names),
             rows=given([names.value(at) for at in range(len(write.columns))], 1),
-            there=_comparable(write, write.columns, "t"),
+            there=_exact(write, write.columns),
             only=only(write.table),
         ),
         sets=True,

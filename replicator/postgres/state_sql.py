@@ -143,10 +143,6 @@ COPY_BEGIN: Final = (
     b"INSERT INTO replicator.copied_table (connector, feed, job, mapping) "
     b"VALUES ($1::text, $2::text, $3::text, $4::text) ON CONFLICT DO NOTHING"
 )
-COPY_CLAIM: Final = (
-    b"SELECT complete FROM replicator.copied_table WHERE connector = $1::text AND feed = $2::text AND job = $3::text "
-    b"AND mapping = $4::text FOR UPDATE"
-)
 CHUNK_RECORD: Final = (
     b"INSERT INTO replicator.copied_chunk (connector, feed, job, mapping, number, after, upto, rows, insert_lsn) "
     b"VALUES ($1::text, $2::text, $3::text, $4::text, $5::bigint, $6::text[], $7::text[], $8::bigint, $9::bigint) "

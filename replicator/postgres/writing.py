@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from replicator.tables import Table
 
 _STATEMENTS_MAX: Final = 20_000
-_NOT_SUPPORTED: Final = "0A000"
 _WITHOUT_ROWS: Final = frozenset({WriteAction.TRUNCATE, WriteAction.CLEAR, WriteAction.PRUNE})
 _INDEX_PLAN: Final = Command(state_sql.INDEX_PLAN, doing="restoring plan settings")
 _ANY_PLAN: Final = Command(state_sql.ANY_PLAN, doing="choosing plan settings")
@@ -76,8 +75,6 @@ class Writer:
         parameters += [encode_text_array(column) for column in zip(*write.rows, strict=True)]
         command = Command(statement.text, parameters, binary=True, doing=doing)
         try:
-            if write.action is WriteAction.TRUNCATE:
-                return await self._truncate(write, command, run)
             results = await run(*self._around(write, statement, command))
         except ReplicatorError as error:
             if error.table is None:
@@ -101,27 +98,6 @@ class Writer:
 
     def _before(self, write: Write, statement: Statement) -> int:
         return (1 if statement.sets else 0) + (2 if self._as_origin(write) else 0)
-
-    async def _truncate(self, write: Write, command: Command, run: Run) -> WriteResult:
-        """TRUNCATE; where a table that isn't truncated with it refers to it, which no role may pass, DELETE."""
-        point = b"replicator_truncate"
-        savepoint, release, back = (
-            Command(text + point, doing=command.doing)
-            for text in (b"SAVEPOINT ", b"RELEASE SAVEPOINT ", b"ROLLBACK TO SAVEPOINT ")
-        )
-        try:
-            await run(savepoint, command, release)
-        except ReplicatorError as error:
-            if error.sqlstate != _NOT_SUPPORTED:
-                raise
-        else:
-            return WriteResult()
-        await run(back, release)
-        affected = 0
-        for table in (write.table, *write.also):
-            clear = Write(table, WriteAction.CLEAR, mapping=write.mapping)
-            affected += (await self.write(clear, run)).affected
-        return WriteResult(affected)
 
 
 def _result(write: Write, statement: Statement, result: Any) -> WriteResult:
