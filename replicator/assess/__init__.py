@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from replicator.assess.facts import Facts
 from replicator.assess.feed import AssessedFeed
 from replicator.assess.findings import Assessment, Finding, Level, MappingPlan, sort_findings, table_list
-from replicator.assess.identity import assess_append_only, assess_identities, identity_in_words
+from replicator.assess.identity import assess_identities, identity_in_words
 from replicator.assess.server import (
     SlotWishes,
     assess_grants,
@@ -99,7 +99,6 @@ def _problems(problems: Iterable[Problem]) -> Iterator[Finding]:
 def _directions(feed: AssessedFeed, lanes: int) -> list[Finding]:
     return [
         *assess_identities(feed),
-        *assess_append_only(feed),
         *assess_reading(feed),
         *assess_columns(feed),
         *assess_writing(feed, lanes),

@@ -10,18 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from replicator.assess.feed import AssessedFeed
-from replicator.assess.findings import Finding, Level, column_list
+from replicator.assess.findings import Finding, column_list
 from replicator.mapping import Mapping
 from replicator.tables import Table, quote_identifier
-
-_APPEND_ONLY = frozenset({"insert", "truncate"})
 
 
 def assess_identities(feed: AssessedFeed) -> Iterator[Finding]:
     """Findings about every source table whose identity doesn't suffice."""
     for mapping, table, key in feed.published():
         for physical in feed.physical(table):
-            yield from _assess(feed, mapping, table, physical, key)
+            yield from _assess(feed, mapping, physical, key)
         missing = [str(leaf) for leaf in table.leaves if leaf not in feed.source.catalog.tables]
         if missing:
             yield feed.finding(
@@ -56,11 +54,7 @@ def identity_statement(table: Table, key: tuple[str, ...]) -> str:
     return f"{start} DEFAULT;" if index.primary else f"{start} USING INDEX {quote_identifier(index.name)};"
 
 
-def _assess(
-    feed: AssessedFeed, mapping: Mapping, table: Table, physical: Table, key: tuple[str, ...]
-) -> Iterator[Finding]:
-    if _append_only(feed, table):
-        return
+def _assess(feed: AssessedFeed, mapping: Mapping, physical: Table, key: tuple[str, ...]) -> Iterator[Finding]:
     wanted = key or physical.column_names
     if set(wanted) <= set(physical.identity_columns):
         return
@@ -68,39 +62,16 @@ def _assess(
     carries = identity_in_words(physical)
     if not key:
         message = f"it has no key, and its old tuples carry {carries}: which row was updated or deleted can't be known"
-        remedy = f"{statement}\n-- or publish only its inserts: publish = 'insert, truncate'"
     elif not physical.identity_columns:
         message = (
             f"its old tuples carry nothing of the key ({column_list(key)}); and once it is published the server "
             "refuses the application's own UPDATE and DELETE on it"
         )
-        remedy = statement
-    elif table.name == mapping.root.table.name:
+    elif not mapping.reads_back or physical.name in {mapping.root.table.name, *mapping.root.table.leaves}:
         message = f"its old tuples carry {carries}, but not the key ({column_list(key)}) that its deletes must name"
-        remedy = statement
     else:
         message = (
             f"its old tuples carry {carries}, but not ({column_list(key)}): a row that leaves one "
             f"{mapping.root.table.name} for another, or is deleted, doesn't say which one it belonged to"
         )
-        remedy = statement
-    yield feed.finding(feed.stop, "replica_identity", physical.name, message, remedy, of=mapping)
-
-
-def _append_only(feed: AssessedFeed, table: Table) -> bool:
-    """Whether a DBA has published only inserts of this table: then there are no old tuples."""
-    publication = feed.source.publication if feed.forward else None
-    return publication is not None and table.name in publication.tables and publication.operations <= _APPEND_ONLY
-
-
-def assess_append_only(feed: AssessedFeed) -> Iterator[Finding]:
-    """What is never heard of where only inserts are published."""
-    for mapping, table, _ in feed.published():
-        if _append_only(feed, table):
-            yield feed.finding(
-                Level.WARN,
-                "append_only",
-                table.name,
-                "its publication has no updates and deletes: if the application makes any, the two sides differ",
-                of=mapping,
-            )
+    yield feed.finding(feed.stop, "replica_identity", physical.name, message, statement, of=mapping)

@@ -14,6 +14,7 @@ from replicator.tables import TableName, quote_identifier
 
 VERSION_MIN: Final = 130000
 _ORIGINS_SETTING_SINCE: Final = 180000
+_OPERATIONS: Final = "insert, update, delete, truncate"
 _MESSAGES_SINCE: Final = 140000  # logical messages in pgoutput, which can mark a transaction
 
 
@@ -169,9 +170,19 @@ def _publication(feed: AssessedFeed, wishes: SlotWishes) -> Iterator[Finding]:
     tables = {table.name: mapping for mapping, table, _ in feed.published()}
     foreign = [name for name in tables if not rights.of(name).owned]
     named = quote_identifier(wishes.publication)
-    options = "publish_via_partition_root = true"
+    root = "publish_via_partition_root = true"
     if publication is None:
-        create = f"CREATE PUBLICATION {named} FOR TABLE {table_list(tables)} WITH ({options});"
+        # ONLY: tables that inherit are mapped by themselves, or not at all.
+        only = ", ".join(f"ONLY {name}" for name in tables)
+        create = f"CREATE PUBLICATION {named} FOR TABLE {only} WITH (publish = '{_OPERATIONS}', {root});"
+        if feed.source.slot is not None:
+            yield feed.finding(
+                feed.stop,
+                "slot_older",
+                f"slot {wishes.slot}",
+                f"it is older than its publication {wishes.publication}, and can't send what was committed before that",
+                f"SELECT pg_drop_replication_slot('{wishes.slot}'); -- both are made again, publication first",
+            )
         may = wishes.create and (rights.superuser or (rights.create_on_database and not foreign))
         if not may:
             why = "stream.create is off" if not wishes.create else "our role may not make it for tables of others"
@@ -181,13 +192,13 @@ def _publication(feed: AssessedFeed, wishes: SlotWishes) -> Iterator[Finding]:
         return
     missing = [name for name in tables if name not in publication.tables]
     if missing:
-        may = wishes.create and publication.owned and not set(missing) & set(foreign)
+        may = wishes.create and (rights.superuser or (publication.owned and not set(missing) & set(foreign)))
         yield feed.finding(
-            Level.NOTE if may or (wishes.create and rights.superuser) else feed.stop,
+            Level.NOTE if may else feed.stop,
             "publication_tables",
             subject,
             f"it lacks {table_list(missing)}" + ("; a start adds them" if may else ""),
-            "" if may else f"ALTER PUBLICATION {named} ADD TABLE {table_list(missing)};",
+            "" if may else f"ALTER PUBLICATION {named} ADD TABLE {', '.join(f'ONLY {name}' for name in missing)};",
         )
     parted = [table.name for _, table, _ in feed.published() if table.kind == "p" and table.name in tables]
     if parted and not publication.via_root:
@@ -196,7 +207,7 @@ def _publication(feed: AssessedFeed, wishes: SlotWishes) -> Iterator[Finding]:
             "publication_root",
             subject,
             f"it names partitions, not the partitioned tables that are mapped: {table_list(parted)}",
-            f"ALTER PUBLICATION {named} SET ({options});",
+            f"ALTER PUBLICATION {named} SET ({root});",
         )
     yield from _published_part(feed, wishes, tables)
 
@@ -208,12 +219,11 @@ def _published_part(feed: AssessedFeed, wishes: SlotWishes, tables: Iterable[Tab
     lacking = {"insert", "update", "delete", "truncate"} - publication.operations
     if lacking:
         yield feed.finding(
-            Level.WARN,
+            feed.stop,
             "publication_operations",
             f"publication {wishes.publication}",
             f"it leaves out {', '.join(sorted(lacking))}: such changes never arrive",
-            f"ALTER PUBLICATION {quote_identifier(wishes.publication)} "
-            "SET (publish = 'insert, update, delete, truncate');",
+            f"ALTER PUBLICATION {quote_identifier(wishes.publication)} SET (publish = '{_OPERATIONS}');",
         )
     for name in tables:
         published = publication.tables.get(name)

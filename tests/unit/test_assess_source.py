@@ -36,21 +36,15 @@ def test_a_table_whose_old_tuples_are_empty_is_refused_with_the_statement() -> N
     assert "refuses" in finding.message
 
 
-def test_a_table_without_a_key_needs_full_or_inserts_only() -> None:
-    """Its rows are told apart by all of their columns; a publication of inserts alone needs no old tuples."""
+def test_a_table_without_a_key_needs_full() -> None:
+    """Its rows are told apart by all of their columns."""
     log = table("public.log", text("line"), key=())
     finding = found(plan(database(log), database(log, name="b")), "replica_identity")
-    assert "ALTER TABLE public.log REPLICA IDENTITY FULL;" in finding.remedy
+    assert "ALTER TABLE public.log REPLICA IDENTITY FULL;" == finding.remedy
     full = replace(log, replica_identity="f", identity_columns=("line",))
     made = plan(database(full), database(log, name="b"))
     assert "replica_identity" not in codes(made)
     assert "no key: a multiset of rows" in made.mappings[0].how
-    inserts = PublicationFacts(
-        frozenset({"insert", "truncate"}), via_root=True, owned=True, tables={log.name: PublishedTable()}
-    )
-    only = plan(database(log, publication=inserts), database(log, name="b"))
-    assert "replica_identity" not in codes(only)
-    assert Level.WARN is found(only, "append_only").level
 
 
 def test_a_child_table_needs_the_aggregates_key_in_its_old_tuples() -> None:
@@ -162,12 +156,13 @@ def test_a_publication_of_a_dba_is_checked() -> None:
     slot = SlotFacts("pgoutput", "app", active=True)
 
     made = plan(database(USERS, slot=slot), upgraded, yaml=off)
-    statement = "CREATE PUBLICATION replicator_crm FOR TABLE public.users WITH (publish_via_partition_root = true);"
-    assert statement in found(made, "publication_missing").remedy
+    statement = "CREATE PUBLICATION replicator_crm FOR TABLE ONLY public.users WITH (publish = "
+    assert found(made, "publication_missing").remedy.startswith(statement)
+    assert "pg_drop_replication_slot('replicator_crm')" in found(made, "slot_older").remedy
     assert "slot_active" in codes(made)
 
     made = plan(database(USERS, slot=slot, publication=published()), upgraded, yaml=off)
-    assert "ALTER PUBLICATION replicator_crm ADD TABLE public.users;" == found(made, "publication_tables").remedy
+    assert "ALTER PUBLICATION replicator_crm ADD TABLE ONLY public.users;" == found(made, "publication_tables").remedy
     assert Level.STOP is found(made, "publication_tables").level
 
     made = plan(database(USERS, publication=published()), upgraded)
@@ -176,6 +171,7 @@ def test_a_publication_of_a_dba_is_checked() -> None:
     inserts = published(NAME, operations=frozenset({"insert", "update", "delete"}))
     made = plan(database(USERS, publication=inserts), upgraded)
     assert "truncate" in found(made, "publication_operations").message
+    assert made.stops
 
     part = published(NAME, tables={NAME: PublishedTable(("id",), "(id > 5)")})
     message = found(plan(database(USERS, publication=part), upgraded), "publication_part").message
