@@ -48,6 +48,30 @@ class Decoder(Protocol):
         """A new session begins, between transactions."""
 
 
+def format_position(position: Position) -> str:
+    """`0/16B3748`, or `0/16B3748#12` inside a transaction."""
+    lsn = format_lsn(position.at)
+    return f"{lsn}#{position.ordinal}" if position.ordinal else lsn
+
+
+def parse_position(text: str) -> Position:
+    """The inverse of `format_position`.
+
+    Raises:
+        ReplicatorError: CONFIG when `format_position` did not write it.
+
+    """
+    lsn, _, ordinal = text.partition("#")
+    try:
+        return Position(parse_lsn(lsn), int(ordinal or "0"))
+    except ValueError as error:
+        raise ReplicatorError(
+            f"{text!r} is not a position of a replication slot",
+            kind=ErrorKind.CONFIG,
+            hint="The checkpoint was written for another kind of stream, or by hand",
+        ) from error
+
+
 class SlotSource:
     """See `ports.Source` for the contract. One slot, one publication, one reader.
 
@@ -216,8 +240,7 @@ class SlotSource:
 
     def format(self, position: Position) -> str:
         """See `ports.Source`."""
-        lsn = format_lsn(position.at)
-        return f"{lsn}#{position.ordinal}" if position.ordinal else lsn
+        return format_position(position)
 
     def parse(self, text: str) -> Position:
         """See `ports.Source`.
@@ -226,15 +249,7 @@ class SlotSource:
             ReplicatorError: CONFIG when `format` did not write it.
 
         """
-        lsn, _, ordinal = text.partition("#")
-        try:
-            return Position(parse_lsn(lsn), int(ordinal or "0"))
-        except ValueError as error:
-            raise ReplicatorError(
-                f"{text!r} is not a position of a replication slot",
-                kind=ErrorKind.CONFIG,
-                hint="The checkpoint was written for another kind of stream, or by hand",
-            ) from error
+        return parse_position(text)
 
     async def close(self) -> None:
         """See `ports.Source`."""

@@ -1,0 +1,127 @@
+"""What `plan` and `test` need of the databases: read, judged, nothing changed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from replicator.assess import Finding, Level, assess
+from replicator.assess.findings import sort_findings
+from replicator.compile import Problem, compile_partly
+from replicator.daemon.parts import FORWARD
+from replicator.engine.derive import AggregateReader
+from replicator.lawcheck import LawCheck
+from replicator.postgres.catalog import read_catalog
+from replicator.postgres.facts import read_facts
+from replicator.postgres.reader import PostgresReader
+from replicator.postgres.session import connect
+from replicator.postgres.state import State
+from replicator.transforms import load_transforms
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Iterator
+    from typing import Any
+
+    from replicator.assess import Assessment
+    from replicator.config import Connector
+    from replicator.lawcheck import LawReport
+    from replicator.mapping import Mapping, SourceAggregate
+    from replicator.transforms import Transform
+
+
+def transforms_of(connector: Connector) -> tuple[Transform[Any, Any], ...]:
+    """Those of the connector's file.
+
+    Raises:
+        ReplicatorError: CONFIG, with file and line.
+
+    """
+    return () if connector.transforms is None else load_transforms(connector.transforms)
+
+
+async def assess_connector(connector: Connector) -> Assessment:
+    """What would happen, and what stands in the way.
+
+    Raises:
+        ReplicatorError: CONNECTION or PERMISSION, where a database can't be read; CONFIG of the transforms.
+
+    """
+    transforms = transforms_of(connector)
+    async with (
+        await connect(connector.old.dsn.reveal(), f"{connector.name}/plan") as old,
+        await connect(connector.upgraded.dsn.reveal(), f"{connector.name}/plan") as upgraded,
+    ):
+        catalogs = await read_catalog(old), await read_catalog(upgraded)
+        forward, problems = compile_partly(connector.tables, transforms, *catalogs, forward=True)
+        reverse, no_way_back = None, tuple[Finding, ...]()
+        if connector.cutover.reverse:
+            reverse, lacking = compile_partly(connector.tables, transforms, *catalogs, forward=False)
+            no_way_back = tuple(_no_way_back(lacking.found, problems.found))
+        assessment = assess(
+            connector,
+            forward,
+            await read_facts(
+                old,
+                [table.name for table in forward.source_tables],
+                publication=connector.publication_name,
+                slot=connector.slot_name,
+                catalog=catalogs[0],
+            ),
+            await read_facts(upgraded, [table.name for table in forward.target_tables], catalog=catalogs[1]),
+            reverse=reverse,
+            problems=problems.found,
+            started=bool(await State(upgraded, connector.name).feeds()),
+        )
+    return replace(assessment, findings=sort_findings((*assessment.findings, *no_way_back)))
+
+
+def _no_way_back(reverse: Iterable[Problem], forward: Iterable[Problem]) -> Iterator[Finding]:
+    """What keeps the reverse feed from being compiled: it is not needed before the cutover, and known now."""
+    known = set(forward)
+    for problem in reverse:
+        if problem not in known:
+            yield Finding(
+                Level.WARN,
+                "no_way_back",
+                problem.table,
+                f"after a cutover there would be no way back: {problem.message}",
+                problem.remedy or "Mend it before the cutover, or set cutover.reverse: off",
+                problem.mapping,
+            )
+
+
+async def check_laws(
+    connector: Connector, *, rows: int, generated: int, seed: int, show_values: bool
+) -> AsyncIterator[LawReport]:
+    """Check the connector's transforms one after the other.
+
+    Args:
+        connector: its file.
+        rows: aggregates of each transform to sample from the old database.
+        generated: aggregates of each to generate.
+        seed: of both.
+        show_values: put row values into the failures.
+
+    Raises:
+        ReplicatorError: CONNECTION, PERMISSION; CONFIG when what is declared doesn't compile.
+
+    """
+    transforms = transforms_of(connector)
+    reader = PostgresReader(connector.old.dsn.reveal(), f"{connector.name}/{FORWARD}")
+    try:
+        async with await connect(connector.upgraded.dsn.reveal(), f"{connector.name}/test") as session:
+            upgraded = await read_catalog(session)
+        old = await reader.catalog()
+        laws = LawCheck(connector.tables, transforms, old, upgraded, seed=seed, show_values=show_values)
+        for mapping in laws.mappings:
+            yield laws.check(mapping, await _sample(reader, mapping, rows, seed), generated)
+    finally:
+        await reader.close()
+
+
+async def _sample(reader: PostgresReader, mapping: Mapping, rows: int, seed: int) -> list[SourceAggregate]:
+    """Aggregates of the old database, the children of one snapshot with their roots."""
+    root = mapping.root.table
+    async with reader.snapshot() as snapshot:
+        found = await snapshot.sample(root, rows, seed, where=mapping.owns_source)
+        return await AggregateReader(reader).of_roots(snapshot, mapping, found)
