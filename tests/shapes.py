@@ -11,6 +11,13 @@ ENUM_OID = 90_000
 OIDS = itertools.count(20_000)
 
 
+def cast_type(plain: str) -> str:
+    info = psycopg.adapters.types.get(plain)
+    if info is None:
+        return f"public.{plain}"
+    return "bpchar" if plain == "bpchar" else (info.regtype or info.name) + "[]" * plain.endswith("[]")
+
+
 def column(text: str) -> Column:
     """`name type [pk] [null] [default] [generated]`; NOT NULL unless it says null. Other types are enums."""
     name, *words = text.split()
@@ -24,11 +31,12 @@ def column(text: str) -> Column:
         typmod = (
             (numbers[0] << 16 | (numbers[1] if len(numbers) > 1 else 0)) + 4 if plain == "numeric" else numbers[0] + 4
         )
+    info = types.get(plain)
     return Column(
         name=name,
-        type_oid=types.get_oid(plain) if types.get(plain) else ENUM_OID,
+        type_oid=types.get_oid(plain) if info else ENUM_OID,
         type_name=declared,
-        cast_type=plain if types.get(plain) else f"public.{plain}",
+        cast_type=cast_type(plain),
         typmod=typmod,
         base_typmod=typmod,
         nullable="null" in flags,

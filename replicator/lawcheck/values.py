@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from replicator.rows import RawText, dump, value_oid
+from replicator.rows.text import json_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -129,19 +130,14 @@ def _time(zone: str) -> Make:
     return make
 
 
-def _document(rng: Random, column: Column) -> str:
-    document = rng.choice((*_DOCUMENTS, {_characters(rng, 5): rng.randint(0, 99)}))
-    return dump(document, value_oid(column)).decode()
+def _document(rng: Random, _: Column) -> str:
+    return json_text(rng.choice((*_DOCUMENTS, {_characters(rng, 5): rng.randint(0, 99)})))
 
 
 def _bits(rng: Random, column: Column) -> str:
-    length = column.base_typmod if column.base_typmod > 0 else 1
-    return "".join(rng.choice("01") for _ in range(length))
-
-
-def _varbits(rng: Random, column: Column) -> str:
     longest = column.base_typmod if column.base_typmod > 0 else 20
-    return "".join(rng.choice("01") for _ in range(rng.randint(0, longest)))
+    fixed = column.type_name.startswith("bit(")  # both kinds are cast to bit varying
+    return "".join(rng.choice("01") for _ in range(longest if fixed else rng.randint(0, longest)))
 
 
 def _choice(*texts: str) -> Make:
@@ -176,8 +172,7 @@ _MAKERS: Final[dict[str, Make]] = {
     "interval": _choice("00:00:00", "1 day", "-1 days", "1 year 2 mons 3 days", "04:05:06.7", "-00:00:01"),
     "json": _document,
     "jsonb": _document,
-    "bit": _bits,
-    "bit varying": _varbits,
+    "bit varying": _bits,
     "inet": _choice("10.0.0.1", "192.168.0.0/24", "::1", "2001:db8::/32"),
     "cidr": _choice("10.0.0.0/8", "192.168.1.0/24", "2001:db8::/32"),
     "macaddr": _choice("08:00:2b:01:02:03", "00:00:00:00:00:00"),
