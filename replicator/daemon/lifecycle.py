@@ -20,11 +20,14 @@ from typing import TYPE_CHECKING
 import structlog
 
 from replicator.daemon.parts import FORWARD, Parts, open_parts
+from replicator.daemon.requests import RequestDesk
 from replicator.daemon.streaming import Streaming, StreamingOptions, unless_stopped
 from replicator.engine.apply import Applier
 from replicator.engine.backfill import JOB, Backfill, BackfillSettings
 from replicator.engine.chunk_copy import ChunkCopier
+from replicator.engine.deferred import DeferredAggregates
 from replicator.engine.feed import Feed
+from replicator.engine.resync import Resync
 from replicator.events import Position
 from replicator.postgres.clock import clock_offset
 from replicator.postgres.publication import ensure_publication
@@ -87,6 +90,7 @@ class _Session:
         self._status.declare(str(table.name) for table in self._mappings.target_tables)
         self._status.clock_offset = await clock_offset(connector.old.dsn.reveal(), connector.name)
         checkpoints = await parts.target.take_over(connector.apply.lanes)
+        await self._enter(State.PREPARING)
         copies = await parts.store.load(JOB)
         begun = bool(copies) or any(one.position is not None for one in checkpoints)
         await self._publish()
@@ -135,14 +139,7 @@ class _Session:
         await self._enter(State.COPYING)
         backfill = Backfill(
             mappings=self._mappings,
-            copier=ChunkCopier(
-                applier=Applier(self._mappings, parts.reader),
-                reader=parts.reader,
-                chunks=parts.chunks,
-                store=parts.store,
-                format_position=self._source.format,
-                dead_letters=parts.dead_letters,
-            ),
+            copier=self._copier(Applier(self._mappings, parts.reader)),
             reader=parts.reader,
             target=parts.target,
             store=parts.store,
@@ -160,7 +157,7 @@ class _Session:
 
     async def stream(self, stop: asyncio.Event, *, until_caught_up: bool) -> None:
         """Run the feed until it is stopped."""
-        parts, source = self._parts, self._source
+        parts, source, connector = self._parts, self._source, self._parts.connector
         feed = Feed(
             source=source,
             reader=parts.reader,
@@ -176,11 +173,70 @@ class _Session:
             caught_up_at=Position(await parts.store.caught_up_lsn()),
             until_caught_up=until_caught_up,
         )
+        resync = self._resync(feed)
+
+        async def copy_again(table: str) -> str:
+            done = await resync.run(table)
+            await self._enter(State.CATCHING_UP)
+            await streaming.settled(Position(done.insert_lsn))
+            return f"{table}: {done.rows:,} rows read, {done.deleted:,} deleted that the source no longer has"
+
+        desk = RequestDesk(connector.upgraded.dsn.reveal(), connector.name, FORWARD, feed, copy_again)
+        streaming = Streaming(
+            feed,
+            source,
+            self._status,
+            options,
+            enter=self._enter,
+            settle=self._deferred(feed).settle,
+            serve=desk.serve,
+        )
         await self._enter(State.CATCHING_UP)
         try:
-            await Streaming(feed, source, self._status, options, self._enter).run(stop)
+            await streaming.run(stop)
         finally:
             await source.close()
+
+    def _deferred(self, feed: Feed) -> DeferredAggregates:
+        parts = self._parts
+        return DeferredAggregates(
+            mappings=self._mappings,
+            resolver=feed.resolver,
+            reader=parts.reader,
+            target=parts.target,
+            store=parts.store,
+            recent=feed.recent,
+            format_position=self._source.format,
+            dead_letters=parts.dead_letters,
+        )
+
+    def _resync(self, feed: Feed) -> Resync:
+        parts = self._parts
+        return Resync(
+            mappings=self._mappings,
+            applier=feed.applier,
+            copier=self._copier(feed.applier),
+            chunks=parts.chunks,
+            reader=parts.reader,
+            target=parts.target,
+            store=parts.store,
+            recent=feed.recent,
+            status=self._status,
+            clock=time.time,
+            between=feed.between,
+            add_cut=feed.add_cut,
+        )
+
+    def _copier(self, applier: Applier) -> ChunkCopier:
+        parts = self._parts
+        return ChunkCopier(
+            applier=applier,
+            reader=parts.reader,
+            chunks=parts.chunks,
+            store=parts.store,
+            format_position=self._source.format,
+            dead_letters=parts.dead_letters,
+        )
 
     async def _enter(self, state: State) -> None:
         """Change the state, here and in the target, where scripts read it."""

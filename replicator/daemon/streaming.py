@@ -1,6 +1,8 @@
 """Beside a running feed: what proves how far it is, and what says so.
 
-    catching_up ──▶ streaming       once the position has passed the last snapshot that was copied
+    catching_up ──▶ streaming       once the position has passed the last snapshot that was copied, and what unique
+                                    values in motion kept out of the copy is settled
+    requests                        of operators
     proof                           of an idle feed: up to which moment all is applied; by a heartbeat, its lag
     lag                             what the slot holds back, clock offset
     until caught up                 one mark on the source; once it is reached, stop
@@ -58,6 +60,8 @@ class Streaming:
         status: the feed's.
         options: see `StreamingOptions`.
         enter: changes the state.
+        settle: writes what was kept out of the copy, once the feed has passed every snapshot.
+        serve: carries out requests, until cancelled.
 
     """
 
@@ -67,13 +71,18 @@ class Streaming:
         source: Source,
         status: FeedStatus,
         options: StreamingOptions,
+        *,
         enter: Callable[[State], Awaitable[None]],
+        settle: Callable[[Callable[[int], Awaitable[None]]], Awaitable[None]],
+        serve: Callable[[], Coroutine[Any, Any, None]],
     ) -> None:
         self._feed = feed
         self._source = source
         self._status = status
         self._options = options
         self._enter = enter
+        self._settle = settle
+        self._serve = serve
         self._log = structlog.get_logger("replicator.daemon").bind(connector=status.connector, feed=status.feed)
         self._beats = options.heartbeat_seconds > 0
 
@@ -89,6 +98,7 @@ class Streaming:
                 group.create_task(self._catch_up(stop)),
                 group.create_task(self._watch_lag()),
                 group.create_task(self._prove()),
+                group.create_task(self._serve_requests()),
             ]
             try:
                 await self._feed.run(stop)
@@ -97,14 +107,19 @@ class Streaming:
                     watch.cancel()
 
     async def _catch_up(self, stop: asyncio.Event) -> None:
-        await self._reach(self._options.caught_up_at)
-        await self._enter(State.STREAMING)
+        await self.settled(self._options.caught_up_at)
         self._log.info("streaming", position=self._status.position)
         if self._options.until_caught_up:
             mark = await self._mark()
             await self._reach(mark)
             self._log.info("caught up", position=self._source.format(mark))
             stop.set()
+
+    async def settled(self, position: Position) -> None:
+        """Stream: the target agrees with the source once the feed has passed this, and what was kept out is written."""
+        await self._reach(position)
+        await self._settle(self._reach_lsn)
+        await self._enter(State.STREAMING)
 
     async def _mark(self) -> Position:
         """A position after everything that is committed on the source now; by a heartbeat, where it takes one."""
@@ -127,6 +142,13 @@ class Streaming:
             await reached
         finally:
             reached.cancel()
+
+    async def _reach_lsn(self, lsn: int) -> None:
+        await self._reach(Position(lsn))
+
+    async def _serve_requests(self) -> None:
+        await self._reach(Position(0))  # the feed has begun
+        await self._serve()
 
     async def _prove(self) -> None:
         """While nothing else is applied: what was committed before now is applied. A busy feed proves it by itself.

@@ -1,0 +1,189 @@
+"""Where a connector stands, as its databases tell it: without the daemon, or beside it.
+
+target   state, epoch, checkpoints, copies, dead letters      source   slot, its holder, end of the WAL
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from replicator.daemon.parts import FORWARD
+from replicator.engine.backfill import JOB
+from replicator.errors import ErrorKind, ReplicatorError
+from replicator.events import Position
+from replicator.postgres.backfill_state import PostgresBackfillStore
+from replicator.postgres.heartbeat import beat
+from replicator.postgres.probe import Probe
+from replicator.postgres.slot import format_position, parse_position
+from replicator.postgres.slots import Slot, read_slot
+from replicator.postgres.state import FeedState, State, open_state
+from replicator.telemetry import (
+    BackfillState,
+    ConnectorStatus,
+    FeedStatus,
+    TableBackfill,
+    connector_document,
+)
+from replicator.telemetry import State as Stage
+
+if TYPE_CHECKING:
+    from replicator.config import Connector
+
+POLL_SECONDS: Final = 0.05
+
+
+@dataclass(frozen=True)
+class Ends:
+    """Sessions on both ends of a connector, for looking and asking.
+
+    Attributes:
+        connector: its file.
+        state: in the target.
+        source: beside the slot.
+
+    """
+
+    connector: Connector
+    state: State
+    source: Probe
+
+    async def feed(self) -> FeedState | None:
+        """The forward feed as the target knows it; None before it has begun."""
+        return next((one for one in await self.state.feeds() if one.feed == FORWARD), None)
+
+    async def slot(self) -> Slot | None:
+        """The forward feed's slot; its holder is the running daemon."""
+        return await read_slot(await self.source.session(), self.connector.slot_name)
+
+    async def mark(self) -> Position:
+        """A position after everything that is committed on the source now: by a heartbeat, or the end of its WAL."""
+        try:
+            return Position(await beat(await self.source.session(), f"{self.connector.name}/{FORWARD}"))
+        except ReplicatorError as error:
+            if error.kind is not ErrorKind.PERMISSION:
+                raise
+        return Position(await self.source.insert_lsn())
+
+
+@asynccontextmanager
+async def open_ends(connector: Connector) -> AsyncIterator[Ends]:
+    """Both ends; the sessions end with the block.
+
+    Raises:
+        ReplicatorError: CONNECTION, PERMISSION, of the target; the source is asked later.
+
+    """
+    source = Probe(connector.old.dsn.reveal(), f"{connector.name}/{FORWARD}/status")
+    async with open_state(connector.upgraded.dsn.reveal(), connector.name) as state:
+        try:
+            yield Ends(connector, state, source)
+        finally:
+            await source.close()
+
+
+async def read_status(connector: Connector) -> dict[str, Any]:
+    """The status document, as far as the databases know it; what only the daemon knows is null.
+
+    Raises:
+        ReplicatorError: CONNECTION, PERMISSION, when the target can't be read.
+
+    """
+    now = time.time()
+    status = ConnectorStatus.new(connector.name, now)
+    forward = status.forward
+    forward.state_since = None
+    running: bool | None = None
+    async with open_ends(connector) as ends:
+        feed = await ends.feed()
+        if feed is not None:
+            await _fill(forward, feed, connector)
+        try:
+            slot = await ends.slot()
+            running = slot is not None and slot.holder_pid is not None
+            forward.retained_wal_bytes = await ends.source.retained_wal_bytes(connector.slot_name)
+        except ReplicatorError as error:
+            if error.kind is ErrorKind.CONFIG:
+                raise
+            running = None  # the source can't be asked, and what it would say is unknown
+    document = connector_document(status, now)
+    unknown = dict.fromkeys(("ready", "started_at", "transactions_applied", "rows_applied", "restarts"))
+    return {**document, **unknown, "running": running}
+
+
+async def _fill(status: FeedStatus, feed: FeedState, connector: Connector) -> None:
+    status.epoch = feed.epoch
+    status.dead_letters = feed.dead_letters
+    if feed.state is not None:
+        status.state = Stage(feed.state)
+    for one in feed.checkpoints:
+        if one.position is not None:
+            status.moved(one.position, one.lane)
+    times = [one.commit_time for one in feed.checkpoints]
+    known = [moment for moment in times if moment is not None]
+    if known:
+        status.commit_time = max(known)
+        if len(known) == len(times):
+            status.proven(min(known))
+    store = PostgresBackfillStore(connector.upgraded.dsn.reveal(), connector.name, FORWARD)
+    for name, copied in (await store.load(JOB)).items():
+        table = TableBackfill(name, rows_done=copied.rows, chunks_done=len(copied.chunks))
+        table.state = BackfillState.DONE if copied.complete else BackfillState.COPYING
+        status.backfill[name] = table
+
+
+@dataclass(frozen=True)
+class Waited:
+    """What waiting came to.
+
+    Attributes:
+        reached: in time.
+        seconds: how long it took.
+        waits_for: what is still to come, when it was not reached.
+
+    """
+
+    reached: bool
+    seconds: float
+    waits_for: str = ""
+
+
+async def wait_until_streaming(connector: Connector, timeout_seconds: float, *, caught_up: bool) -> Waited:
+    """Wait until the running daemon streams, and, if asked, has applied what is committed on the source now.
+
+    Raises:
+        ReplicatorError: CONNECTION, PERMISSION; SLOT_LOST.
+
+    """
+    began = time.monotonic()
+    async with open_ends(connector) as ends:
+        mark = await ends.mark() if caught_up else None
+        while True:
+            waits_for = await _lacking(ends, mark)
+            seconds = time.monotonic() - began
+            if waits_for is None:
+                return Waited(reached=True, seconds=seconds)
+            if seconds >= timeout_seconds:
+                return Waited(reached=False, seconds=seconds, waits_for=waits_for)
+            await asyncio.sleep(POLL_SECONDS)
+
+
+async def _lacking(ends: Ends, mark: Position | None) -> str | None:
+    """What is still to come, in words; None when all is there."""
+    slot = await ends.slot()
+    daemon = "" if slot is not None and slot.holder_pid is not None else "; no daemon reads the slot: is one running?"
+    feed = await ends.feed()
+    if feed is None:
+        return f"the feed has not begun{daemon}"
+    if feed.state != Stage.STREAMING:
+        return f"the state is {feed.state or 'unknown'}, not streaming{daemon}"
+    if mark is not None:
+        behind = [one for one in feed.checkpoints if one.position is None or parse_position(one.position) < mark]
+        if behind:
+            return f"the position is {behind[0].position}, not yet {format_position(mark)}{daemon}"
+        return None
+    return f"the state is streaming{daemon}" if daemon else None
