@@ -371,6 +371,4 @@ class SlotSource:
             self._sent = wal_end
             self._backlog.end(Position(wal_end), None)
         if wanted and self._stream is not None:
-            # Asked when it waits for us, to end a shutdown say: then idle progress is urgent, too.
-            self._backlog.urgent = True
             self._stream.answer()

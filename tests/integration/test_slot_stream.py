@@ -218,10 +218,11 @@ async def test_marked_transactions_are_echoes(slot_world: SlotWorld) -> None:
                 connection.execute(mark, [prefix, content])
             connection.execute("INSERT INTO items VALUES (%s)", [key])
             connection.execute(mark, [prefix, content])
+            connection.execute("INSERT INTO items VALUES (%s)", [key + 10])
             connection.commit()
     slot_world.commit(6)
 
-    assert [2, 3, 4, 6] == keys_of(*await collected(source, 4))
+    assert [2, 12, 3, 13, 4, 14, 6] == keys_of(*await collected(source, 7))
 
 
 async def test_a_heartbeat_is_no_change(slot18: SlotWorld) -> None:
