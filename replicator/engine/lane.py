@@ -3,8 +3,9 @@
 normal   whole batch in one transaction
   │ data error
   ▼
-replay   one transaction for each source transaction; the guilty one event by event, each in a savepoint:
-         a value that moves between rows is resolved from the source, else the event stops the lane, or is parked
+replay   halves of the batch, and halves of the half that fails, down to one source transaction; that one event by
+         event, each in a savepoint: a value that moves between rows is resolved from the source, else the event stops
+         the lane, or is parked
 """
 
 from __future__ import annotations
@@ -243,21 +244,31 @@ class Lane:
     # -- replay ------------------------------------------------------------------------------------------------------
 
     async def replay(self, events: Sequence[ChangeEvent], batch: Batch) -> None:
-        """Apply a batch that failed on data, source transaction by source transaction, to find the guilty event.
+        """Apply a batch that failed on data, in ever smaller runs of whole source transactions.
 
         Everything before the guilty event's transaction is committed when this raises.
         """
-        for _, group in groupby(events, key=lambda event: id(event.transaction)):
-            await self._replay_transaction(list(group), batch)
+        transactions = [list(group) for _, group in groupby(events, key=lambda event: id(event.transaction))]
+        await self._replay_run(transactions, batch)
         if self.position is None or batch.position > self.position:
             await self._commit((), batch)
 
-    async def _replay_transaction(self, events: list[ChangeEvent], batch: Batch) -> None:
+    async def _replay_run(self, transactions: Sequence[list[ChangeEvent]], batch: Batch) -> None:
+        """A run that is known to fail: its halves each at once, and a half that fails likewise."""
+        if len(transactions) == 1:
+            await self._replay_events(transactions[0], batch)
+            return
+        middle = len(transactions) // 2
+        for half in (transactions[:middle], transactions[middle:]):
+            if half and not await self._commit_run(half, batch):
+                await self._replay_run(half, batch)
+
+    async def _commit_run(self, transactions: Sequence[list[ChangeEvent]], batch: Batch) -> bool:
+        """Apply whole source transactions at once; False when one of their rows is refused, and nothing is done."""
         progress = _Progress(batch)
-        at = position_of(events[-1])
-        last = events[-1].transaction
+        at, last = position_of(transactions[-1][-1]), transactions[-1][-1].transaction
         try:
-            sorted_events = self._parking.sort(events)
+            sorted_events = self._parking.sort([event for events in transactions for event in events])
             prepared = self._applier.prepare(sorted_events.free, plain=False)
             async with self._target.transaction(self.number) as tx:
                 await self._applier.apply(tx, prepared, progress.applied)
@@ -266,14 +277,18 @@ class Lane:
         except ReplicatorError as error:
             if error.action is not Action.ISOLATE:
                 raise
-        else:
-            self._committed(at, progress, 1)
-            return
+            return False
+        self._committed(at, progress, len(transactions))
+        return True
+
+    async def _replay_events(self, events: Sequence[ChangeEvent], batch: Batch) -> None:
+        """One source transaction, event by event, in one transaction of the target."""
         progress = _Progress(batch)
+        at = position_of(events[-1])
         async with self._target.transaction(self.number) as tx:
             for event in events:
                 await self._one(tx, event, progress)
-            await tx.checkpoint(self._format(at), last.commit_time)
+            await tx.checkpoint(self._format(at), events[-1].transaction.commit_time)
         self._committed(at, progress, 1)
 
     async def replay_one(self, event: ChangeEvent, batch: Batch) -> None:
