@@ -5,5 +5,6 @@ pytest_plugins = (
     "tests.fix_proxy",
     "tests.fix_replicator",
     "tests.fix_slot",
+    "tests.fix_target",
     "tests.fix_migration",
 )
