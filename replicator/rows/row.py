@@ -280,14 +280,11 @@ def write_row(row: Row, oids: Mapping[str, int]) -> dict[str, Value]:
 
     """
     values = row._values  # noqa: SLF001 - the row's own module
-    texts: dict[str, Value] = {}
-    for name, oid in oids.items():
-        value = values.get(name, UNCHANGED)
-        if isinstance(value, Given):
+    texts: dict[str, Any] = {name: values[name] for name in oids if name in values}
+    for name, value in texts.items():
+        if value.__class__ is Given:
             try:
-                texts[name] = dump(value.value, oid)
+                texts[name] = dump(value.value, oids[name])
             except UnwritableValueError as error:
                 raise UnwritableValueError(f"column {name}: {error}") from None
-        elif value is not UNCHANGED or name in values:
-            texts[name] = value
     return texts

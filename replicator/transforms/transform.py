@@ -178,16 +178,9 @@ def transform(
         try:
             _check_function(function)
             made = Transform(
-                function,
-                old=old,
-                upgraded=upgraded,
-                owns=owns,
-                owns_old=owns_old,
-                lossy=lossy,
-                key=key,
-                references=references,
-                name=name,
-            )
+                function, old=old, upgraded=upgraded, owns=owns, owns_old=owns_old, lossy=lossy, key=key,
+                references=references, name=name,
+            )  # fmt: skip
         except DeclarationError as error:
             _refuse(function, error)
         loading = _LOADING.get()
