@@ -8,9 +8,10 @@ import pytest
 
 from replicator.codecs.pgoutput import PgoutputDecoder
 from replicator.postgres.catalog import read_catalog
-from replicator.postgres.publication import prepare_source
+from replicator.postgres.publication import ensure_publication
 from replicator.postgres.session import connect
 from replicator.postgres.slot import SlotSource
+from replicator.postgres.slots import ensure_slot
 from replicator.tables import Table, TableName
 from tests.fix_postgres import Database, MakeDatabase
 
@@ -31,9 +32,8 @@ class SlotWorld:
         self.database.execute("CREATE TABLE items (id bigint PRIMARY KEY, body text)")
         self.database.execute("CREATE TABLE others (id bigint PRIMARY KEY)")
         tables = [await table_of(self.database, name) for name in (ITEMS, TableName("public", "others"))]
-        await prepare_source(
-            self.database.dsn, slot=self.slot, publication="crm", tables=tables, create=True, heartbeat=True
-        )
+        await ensure_publication(self.database.dsn, "crm", tables, create=True, heartbeat=True)
+        await ensure_slot(self.database.dsn, self.slot, create=True)
 
     def source(self, **options: Any) -> SlotSource:
         """Make a source on the slot, not started; closed by the world."""

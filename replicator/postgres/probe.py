@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
 _OLDEST: Final = 130_000
-_MESSAGES_SINCE: Final = 140_000  # pgoutput's option `messages`
 
 _SOURCE: Final = """
 SELECT pg_catalog.current_setting('server_version_num')::pg_catalog.int4, pg_catalog.pg_is_in_recovery(),
@@ -55,8 +54,8 @@ class Probe:
                 await self._bury()
             return self._session
 
-    async def check_source(self, publication: str, *, markers: bool) -> None:
-        """Whether this server can be the source.
+    async def check_source(self, publication: str) -> int:
+        """Whether this server can be the source; returns its version, `server_version_num`.
 
         Raises:
             ReplicatorError: CONFIG.
@@ -71,11 +70,9 @@ class Probe:
         elif not published:
             wrong = f"publication {publication} does not exist on the source"
             hint = "Make it, or let the connector make it (stream.create: true); the slot must be made after it"
-        elif markers and version < _MESSAGES_SINCE:
-            wrong = "the source is older than PostgreSQL 14 and doesn't send the markers of the other feed"
-            hint = "Let the other feed's role write replication origins"
         if wrong is not None:
             raise ReplicatorError(wrong, kind=ErrorKind.CONFIG, hint=hint)
+        return int(version)
 
     async def insert_lsn(self) -> int:
         """Where the next WAL record will end up: everything committed before the call lies before it."""

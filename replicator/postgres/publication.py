@@ -13,7 +13,6 @@ from psycopg import errors, sql
 from replicator.errors import ErrorKind, ReplicatorError
 from replicator.postgres.heartbeat import HEARTBEAT, MAKE_HEARTBEAT
 from replicator.postgres.session import connect
-from replicator.postgres.slots import ensure_slot, read_slot
 from replicator.postgres.sqlstate import driver_errors, to_error
 from replicator.tables import TableName, quote_identifier
 
@@ -75,64 +74,13 @@ class PublicationState:
     heartbeat: bool
 
 
-@dataclass(frozen=True)
-class SourceState:
-    """What `prepare_source` found or did.
-
-    Attributes:
-        publication: see there.
-        slot_created: the slot was made now: a new feed, whose tables need a backfill.
-        begin_lsn: where the slot begins; L0 of one that was made now.
-
-    """
-
-    publication: PublicationState
-    slot_created: bool
-    begin_lsn: int
-
-
-async def prepare_source(
-    dsn: str, *, slot: str, publication: str, tables: Sequence[Table], create: bool, heartbeat: bool
-) -> SourceState:
-    """See that publication and slot are there and fit, in the order that loses nothing.
-
-    A slot reads the publication as it was at each moment of the WAL: what was committed before the publication existed
-    would be lost silently (PostgreSQL 18), or stop the stream for good (before).
-
-    Args:
-        dsn: the source's.
-        slot: name of the slot.
-        publication: name of the publication.
-        tables: see `ensure_publication`.
-        create: likewise, for the slot too.
-        heartbeat: likewise.
-
-    Raises:
-        ReplicatorError: as `ensure_publication` and `ensure_slot`; CONFIG when the slot is there and its publication
-            isn't.
-
-    """
-    async with await connect(dsn, "setup") as connection:
-        older = await read_slot(connection, slot) is not None
-        with driver_errors(f"reading publication {publication}"):
-            found = await (await connection.execute(_PUBLICATION, [publication])).fetchone()
-    if older and found is None:
-        raise ReplicatorError(
-            f"replication slot {slot} is there, but publication {quote_identifier(publication)} is not",
-            kind=ErrorKind.CONFIG,
-            hint="The slot can't send what was committed before a new publication. Drop the slot"
-            f" (SELECT pg_drop_replication_slot('{slot}')), let the connector make both, and begin with a new backfill",
-        )
-    state = await ensure_publication(dsn, publication, tables, create=create, heartbeat=heartbeat)
-    begin_lsn, slot_created = await ensure_slot(dsn, slot, create=create)
-    return SourceState(state, slot_created, begin_lsn)
-
-
 async def ensure_publication(
     dsn: str, name: str, tables: Sequence[Table], *, create: bool, heartbeat: bool
 ) -> PublicationState:
-    """See that a publication carries every change of these tables. Make it before the slot.
+    """See that a publication carries every change of these tables.
 
+    Make it before the slot: a slot reads the publication as it was at each moment of the WAL, and what was committed
+    before it existed is in no stream (the stream then ends with an error).
     Adding a table waits for a VACUUM or an index build that runs on it; it stops neither readers nor writers.
 
     Args:

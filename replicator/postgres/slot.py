@@ -30,6 +30,7 @@ MARKER_PREFIX: Final = "replicator"
 _EVENT_BYTES: Final = 300  # an event's tuples, and its places in lists
 _VALUE_BYTES: Final = 48  # a bytes object, without its content, and its place
 _IDLE_SECONDS: Final = 1.0
+_MESSAGES_SINCE: Final = 140_000  # pgoutput's option `messages`
 _DROP_ALL: Final = 1 << 62  # an ordinal that no transaction reaches
 
 
@@ -89,8 +90,8 @@ class SlotSource:
         buffer_bytes_max: estimated memory of events that wait; reading stops above it. One message more may be held,
             and a message is as large as its row.
         drop_origins: transactions are dropped whose origin, or whose marker, begins with this; '' drops none.
-            A marker is a transactional logical message with prefix `replicator`, before the transaction's first change.
-        markers: ask the server for logical messages (14 and later).
+            A marker is a transactional logical message with prefix `replicator`, before the transaction's first change
+            (servers from 14 on send them).
 
     """
 
@@ -106,7 +107,6 @@ class SlotSource:
         tables: Collection[TableName],
         buffer_bytes_max: int = 64 << 20,
         drop_origins: str = "",
-        markers: bool = False,
     ) -> None:
         self._dsn = dsn
         self._feed = f"{connector}/{feed}"
@@ -116,7 +116,6 @@ class SlotSource:
         self._tables = frozenset(tables)
         self._buffer_bytes_max = buffer_bytes_max
         self._drop_origins = drop_origins
-        self._markers = markers
         self._stream: WalStream | None = None
         self._probe = Probe(dsn, self._feed)
         self._failure: ReplicatorError | None = None
@@ -153,7 +152,7 @@ class SlotSource:
         """See `ports.Source`. Ends a stream that still runs; may be called again after a failure."""
         await self._hang_up()
         session = await self._probe.session()
-        await self._probe.check_source(self._publication, markers=self._markers)
+        version = await self._probe.check_source(self._publication)
         slot = await read_slot(session, self._slot)
         if slot is None:
             since = "" if position is None else f"after {self.format(position)}"
@@ -169,7 +168,7 @@ class SlotSource:
                 purpose,
                 slot=self._slot,
                 start_lsn=begin.at,
-                options=self._options(),
+                options=self._options(version),
                 receive=self._receive,
                 fail=self._failed,
             )
@@ -264,9 +263,10 @@ class SlotSource:
             if failed:
                 self._probe.shut()  # it shares the stream's network: whoever waits on it must not wait for ever
 
-    def _options(self) -> dict[str, str]:
+    def _options(self, version: int) -> dict[str, str]:
         names = sql.Identifier(self._publication).as_string()  # the server reads a list of SQL identifiers
-        return {"proto_version": "1", "publication_names": names} | ({"messages": "true"} if self._markers else {})
+        messages = {"messages": "true"} if self._drop_origins and version >= _MESSAGES_SINCE else {}
+        return {"proto_version": "1", "publication_names": names} | messages
 
     # --- the stream ---------------------------------------------------------------------------------------------
 

@@ -7,8 +7,8 @@ import pytest
 
 from replicator.errors import ErrorKind, ReplicatorError
 from replicator.postgres.heartbeat import HEARTBEAT
-from replicator.postgres.publication import PublicationState, SourceState, ensure_publication, prepare_source
-from replicator.postgres.slots import drop_slot, ensure_slot
+from replicator.postgres.publication import PublicationState, ensure_publication
+from replicator.postgres.slots import ensure_slot
 from replicator.tables import Table, TableName
 from tests.fix_postgres import Database, MakeDatabase
 from tests.fix_slot import table_of
@@ -199,33 +199,6 @@ async def test_lacking_rights(database: Database) -> None:
 
     assert ErrorKind.PERMISSION is caught.value.kind
     assert PublicationState(created=False, added=(), heartbeat=False) == state
-
-
-async def test_the_order_that_loses_nothing(database: Database) -> None:
-    """A slot older than its publication has a gap: it isn't used; made in order, the slot begins after it."""
-    slot = f"s_{database.name}"
-    await ensure_slot(database.dsn, slot, create=True)
-    mapped = await tables(database)
-
-    async def prepared() -> SourceState:
-        return await prepare_source(
-            database.dsn, slot=slot, publication="p", tables=mapped, create=True, heartbeat=True
-        )
-
-    with pytest.raises(ReplicatorError) as caught:
-        await prepared()
-    await drop_slot(database.dsn, slot)
-    first = await prepared()
-    second = await prepared()
-
-    assert ErrorKind.CONFIG is caught.value.kind
-    assert (True, True, False, False) == (
-        first.slot_created,
-        first.publication.created,
-        second.slot_created,
-        second.publication.created,
-    )
-    assert first.begin_lsn == second.begin_lsn
 
 
 async def test_a_role_without_replication(database: Database) -> None:

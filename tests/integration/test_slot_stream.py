@@ -61,7 +61,7 @@ async def test_the_bytes_of_pg_recvlogical(slot_world: SlotWorld, tmp_path: Path
         str(database.server.bindir / "pg_recvlogical"),
         *("--dbname", database.dsn, "--slot", twin, "--start", "--no-loop", "--file", str(file)),
         *("--endpos", source.format(head), "--fsync-interval", "0"),
-        *("-o", "proto_version=1", "-o", "publication_names=crm"),
+        *("-o", "proto_version=1", "-o", "publication_names=crm", "-o", "messages=true"),
     ]
     await asyncio.to_thread(subprocess.run, command, check=True, timeout=60, capture_output=True)
 
@@ -203,7 +203,7 @@ async def test_other_origins_are_not_echoes(slot_world: SlotWorld) -> None:
 
 async def test_marked_transactions_are_echoes(slot_world: SlotWorld) -> None:
     """A transaction that begins with the other feed's marker is dropped; one that only mentions it is not."""
-    source = slot_world.source(markers=True)
+    source = slot_world.source()
     await source.start(None)
     with slot_world.database.connect() as connection:
         for key, prefix, content, first in [
