@@ -163,6 +163,12 @@ class Reader(Protocol):
     async def catalog(self) -> Catalog:
         """The source's catalog now."""
 
+    async def held_rows_when_attached(self, partition: Table) -> bool:
+        """Whether a leaf partition holds rows from before it was attached, whose inserts are in no stream.
+
+        True also for rows of the very transaction that attached it: then we cannot tell.
+        """
+
 
 @dataclass(frozen=True)
 class Checkpoint:

@@ -123,6 +123,23 @@ def copy_out(
     )
 
 
+def older_than_attachment(partition: Table) -> sql.Composed:
+    """Whether a leaf has a row that is not newer than its newest attachment; the leaf's oid is the parameter.
+
+    Compared by age, which orders 32-bit xids; one that is negative belongs to a frozen row of half a wraparound ago.
+    """
+    return sql.SQL(
+        """
+        SELECT EXISTS (
+            SELECT FROM {} AS t WHERE pg_catalog.age(t.xmin) NOT BETWEEN 0 AND (
+                SELECT pg_catalog.min(pg_catalog.age(i.xmin)) - 1 FROM pg_catalog.pg_inherits i
+                WHERE i.inhrelid IN (SELECT pg_catalog.pg_partition_ancestors($1::pg_catalog.oid::pg_catalog.regclass))
+            )
+        )
+        """
+    ).format(_from(partition))
+
+
 def _where(
     table: Table,
     by: tuple[str, ...],

@@ -132,6 +132,12 @@ class PostgresSnapshot:
                 async for block in blocks:
                     yield block
 
+    async def any_row_older_than_attachment(self, partition: Table) -> bool:
+        """See `PostgresReader.held_rows_when_attached`."""
+        query = range_sql.older_than_attachment(partition)
+        ((found,),) = await self._read(partition, query, [str(partition.oid)])
+        return found == b"t"
+
     async def _read(self, table: Table, query: sql.Composed, parameters: list[Any]) -> list[Values]:
         with driver_errors(f"reading {table.name}"):
             cursor = AsyncRawCursor(self._connection)
@@ -224,6 +230,11 @@ class PostgresReader:
         """The source's catalog now."""
         async with self._connection() as connection:
             return await read_catalog(connection)
+
+    async def held_rows_when_attached(self, partition: Table) -> bool:
+        """Whether a leaf partition holds rows that are not newer than the newest attachment above it."""
+        async with self.snapshot() as snapshot:
+            return await snapshot.any_row_older_than_attachment(partition)
 
     async def close(self) -> None:
         """End all idle connections; those in use end with their snapshot. Idempotent."""
