@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -47,10 +48,11 @@ def test_latency(
             target.execute("TRUNCATE public.counter")
             contender = Replicator("latency", source, target, tmp_path, tables=[{"old": "public.*"}])
             contender.catch_up()
-        contender.start()
-        generated, latencies = _measure(source, target)
-        cpu = contender.cpu_seconds()
-        contender.stop()
+        with contextlib.closing(contender):
+            contender.start()
+            generated, latencies = _measure(source, target)
+            cpu = contender.cpu_seconds()
+            contender.stop()
         percentiles = {f"p{share:g}": _percentile(latencies, share) for share in (50, 90, 99, 99.9, 100)}
         facts["contenders"][name] = {
             "milliseconds": {key: round(value * 1000, 2) for key, value in percentiles.items()},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from pathlib import Path
@@ -32,22 +33,23 @@ def test_memory_of_a_large_transaction(
     target.execute(TABLES)
     replicator = Replicator("memory", source, target, tmp_path, tables=[{"old": "public.*"}])
     replicator.catch_up()
-    replicator.start()
-    _wait(replicator, source, target, phase=1)
-    process = psutil.Process(replicator.process.pid) if replicator.process else psutil.Process()
-    idle = process.memory_info().rss
-    begun = time.monotonic()
-    peak, written = idle, threading.Thread(target=write_at_once, args=(source, ROWS), kwargs={"phase": 2})
-    written.start()
-    pause = threading.Event().wait
-    while not target.execute("SELECT 1 FROM public.finished WHERE phase = 2"):
-        replicator.check()
-        assert time.monotonic() - begun < _SECONDS_MAX
-        peak = max(peak, process.memory_info().rss)
-        pause(0.02)
-    written.join()
-    seconds = time.monotonic() - begun
-    replicator.stop()
+    with contextlib.closing(replicator):
+        replicator.start()
+        _wait(replicator, source, target, phase=1)
+        process = psutil.Process(replicator.process.pid) if replicator.process else psutil.Process()
+        idle = process.memory_info().rss
+        begun = time.monotonic()
+        peak, written = idle, threading.Thread(target=write_at_once, args=(source, ROWS), kwargs={"phase": 2})
+        written.start()
+        pause = threading.Event().wait
+        while not target.execute("SELECT 1 FROM public.finished WHERE phase = 2"):
+            replicator.check()
+            assert time.monotonic() - begun < _SECONDS_MAX
+            peak = max(peak, process.memory_info().rss)
+            pause(0.02)
+        written.join()
+        seconds = time.monotonic() - begun
+        replicator.stop()
     assert fingerprint(source, {}) == fingerprint(target, {})
     show(
         f"resident memory in a transaction of {ROWS:,} rows",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -49,19 +51,21 @@ def test_throughput_beside_native_replication(
     """Every contender ends with the source's rows; the ratio of its time to native's is printed."""
     source = make_database(old_server)
     source.execute(TABLES)
-    contenders = [_contender(name, source, make_database(upgraded_server), tmp_path) for name in CONTENDERS]
     drains: dict[tuple[str, str], list[Drain]] = defaultdict(list)
-    phase = 0
-    for number in range(ROUNDS):
-        for operation in OPERATIONS:
-            phase += 1
+    with contextlib.ExitStack() as stack:
+        contenders: list[Contender] = []
+        for name in CONTENDERS:
+            contenders.append(_contender(name, source, make_database(upgraded_server), tmp_path))
+            stack.enter_context(contextlib.closing(contenders[-1]))
+        for number, operation in product(range(ROUNDS), OPERATIONS):
+            phase = sum(map(len, drains.values())) + 1
             write(source, operation, ROWS, phase=phase)
             for contender in contenders if number % 2 == 0 else contenders[::-1]:
                 settle(source, *(one.target for one in contenders))
                 drains[contender.name, operation].append(drain(contender, source, phase))
             for contender in contenders:
                 assert fingerprint(source, {}) == fingerprint(contender.target, contender.columns)
-    _report(drains, [contender.name for contender in contenders], old_server.major)
+    _report(drains, CONTENDERS, old_server.major)
 
 
 def _contender(name: str, source: Database, target: Database, folder: Path) -> Contender:
