@@ -40,7 +40,7 @@ def decode_seconds() -> float:
 async def read_seconds(database: Database) -> tuple[float, float]:
     """Read ROWS inserts from a slot; returns wall seconds, and CPU seconds of this process."""
     database.execute(
-        "CREATE TABLE measured (id bigint PRIMARY KEY, name text, email text, at timestamptz, amount numeric, note text)"
+        "CREATE TABLE measured (id bigint PRIMARY KEY, name text, email text, at timestamptz, amount numeric, x text)"
     )
     await ensure_publication(database.dsn, "measured", [await table_of(database, NAME)], create=True, heartbeat=False)
     await ensure_slot(database.dsn, f"measured_{database.name}", create=True)
