@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import structlog
@@ -139,7 +140,7 @@ class _Session:
         await self._enter(State.COPYING)
         backfill = Backfill(
             mappings=self._mappings,
-            copier=self._copier(Applier(self._mappings, parts.reader)),
+            copier=self._copier(Applier(self._mappings, parts.reader, parts.chunks)),
             reader=parts.reader,
             target=parts.target,
             store=parts.store,
@@ -175,11 +176,16 @@ class _Session:
         )
         resync = self._resync(feed)
 
-        async def copy_again(table: str) -> str:
-            done = await resync.run(table)
-            await self._enter(State.CATCHING_UP)
-            await streaming.settled(Position(done.insert_lsn))
-            return f"{table}: {done.rows:,} rows read, {done.deleted:,} deleted that the source no longer has"
+        async def copy_again(tables: Sequence[str]) -> str:
+            for table in tables:
+                resync.find(table)  # an unknown one is told before anything is done
+            answers = []
+            for table in tables:
+                done = await resync.run(table)
+                await self._enter(State.CATCHING_UP)
+                await streaming.settled(Position(done.insert_lsn))
+                answers.append(f"{table}: {done.rows:,} rows copied again, {done.deleted:,} deleted")
+            return "; ".join(answers)
 
         desk = RequestDesk(connector.upgraded.dsn.reveal(), connector.name, FORWARD, feed, copy_again)
         streaming = Streaming(

@@ -23,6 +23,8 @@ from replicator.reduction import Reduced, Reducer, Segment
 from replicator.writes import Translation, Write, WriteAction
 
 if TYPE_CHECKING:
+    from replicator.copies import ChunkTarget
+    from replicator.engine.room import Room
     from replicator.mapping import Mapping, Mappings, Outcome, SourceAggregate
     from replicator.ports import Reader, SourceSnapshot, TargetTransaction
 
@@ -90,8 +92,9 @@ class Applied:
 class Applier:
     """Applies events of one feed. Stateless but for caches and the insert floors; shared by its lanes."""
 
-    def __init__(self, mappings: Mappings, reader: Reader) -> None:
+    def __init__(self, mappings: Mappings, reader: Reader, rows: ChunkTarget) -> None:
         self.mappings = mappings
+        self._rows = rows
         self.reducer = Reducer(mappings)
         self._reader = reader
         self._aggregates = AggregateReader(reader)
@@ -186,8 +189,10 @@ class Applier:
 
     # -- in the target transaction -----------------------------------------------------------------------------------
 
-    async def apply(self, tx: TargetTransaction, prepared: Iterable[Prepared], applied: Applied) -> None:
-        """Apply prepared segments in order.
+    async def apply(
+        self, tx: TargetTransaction, prepared: Iterable[Prepared], applied: Applied, room: Room | None = None
+    ) -> None:
+        """Apply prepared segments in order; with `room`, rows that exchange unique values make room for each other.
 
         Raises:
             ReplicatorError: whatever reading, transforming or writing raises; the transaction is then to be rolled
@@ -198,15 +203,17 @@ class Applier:
             if one.truncated or one.rederived:
                 await self._apply_truncate(tx, one, applied)
             else:
-                await self._apply_segment(tx, one, applied)
+                await self._apply_segment(tx, one, applied, room)
 
-    async def _apply_segment(self, tx: TargetTransaction, prepared: Prepared, applied: Applied) -> None:
+    async def _apply_segment(
+        self, tx: TargetTransaction, prepared: Prepared, applied: Applied, room: Room | None
+    ) -> None:
         # Locks first, then the read, then the write: two lanes can't leave the older of two reads behind.
         await tx.lock({stripe(mapping, key) for mapping, keys in prepared.fetches.items() for key in keys})
         writes = list(prepared.writes)
         if prepared.fetches:
             writes.extend(await self._read(prepared.fetches, prepared.xids))
-        missing = await self._execute(tx, writes, applied)
+        missing = await self._execute(tx, writes, applied, room)
         if missing:
             # An update of a row that isn't there lacks its unchanged values: the row comes whole from the source.
             await self._execute(tx, await self._read(missing, prepared.xids), applied)
@@ -234,11 +241,13 @@ class Applier:
         return plan_outcomes(mapping, outcomes)
 
     async def _execute(
-        self, tx: TargetTransaction, writes: Sequence[Write], applied: Applied
+        self, tx: TargetTransaction, writes: Sequence[Write], applied: Applied, room: Room | None = None
     ) -> dict[Mapping, set[Key]]:
         missing: dict[Mapping, set[Key]] = {}
         for write in self.order(writes):
             ready = await translated(tx, write)
+            if room is not None and not self.deletes_last:
+                await room.make(tx, self._rows, ready)
             result = await tx.write(ready)
             applied.add(write, result.affected)
             if result.missing:

@@ -84,7 +84,7 @@ class Feed:
         self._mappings = mappings
         self._cuts = Cuts(cuts)
         self.recent = RecentTransactions()
-        self.applier = self._applier = Applier(mappings, reader)
+        self.applier = self._applier = Applier(mappings, reader, rows)
         self.resolver = self._resolver = UniqueResolver(self._applier, mappings, reader, rows)
         self._reader = reader
         self._moved = asyncio.Event()

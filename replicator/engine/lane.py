@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 from replicator.engine.apply import Applied, Applier, Prepared
 from replicator.engine.parking import Parking, Sorted, position_of, text_key
+from replicator.engine.room import Room
 from replicator.engine.unique import UniqueResolver
 from replicator.errors import Action, ErrorKind, ReplicatorError
 from replicator.events import Batch, ChangeEvent, Op, Position
@@ -100,14 +101,18 @@ class Lane:
         await self._retrying(lambda: self._apply_whole(events, batch, replay=replay))
 
     async def _apply_whole(self, events: Sequence[ChangeEvent], batch: Batch, *, replay: bool) -> None:
-        for plain in (True, False):
+        plain, room = True, Room()
+        while True:
             try:
-                await self._commit(self.unapplied(events), batch, plain=plain)
+                await self._commit(self.unapplied(events), batch, plain=plain, room=room)
             except ReplicatorError as error:
                 if error.action is not Action.ISOLATE:
                     raise
-                if plain and error.kind is ErrorKind.UNIQUE:
-                    continue  # a row that was born here may have been written from a snapshot: once more by upsert
+                # By upsert, as a row born here may have been written from a snapshot; and with room for those that
+                # exchange a unique value.
+                if error.kind is ErrorKind.UNIQUE and (room.learn(error) or plain):
+                    plain = False
+                    continue
                 if not replay:
                     raise
                 break
@@ -115,13 +120,15 @@ class Lane:
                 return
         await self.replay(self.unapplied(events), batch)
 
-    async def _commit(self, events: Sequence[ChangeEvent], batch: Batch, *, plain: bool = True) -> None:
+    async def _commit(
+        self, events: Sequence[ChangeEvent], batch: Batch, *, plain: bool = True, room: Room | None = None
+    ) -> None:
         """One transaction for these events, and the batch's position."""
         progress = _Progress(batch)
         sorted_events = self._parking.sort(events)
         prepared = self._applier.prepare(sorted_events.free, plain=plain)
         async with self._target.transaction(self.number) as tx:
-            await self._applier.apply(tx, prepared, progress.applied)
+            await self._applier.apply(tx, prepared, progress.applied, room)
             await self._park(tx, sorted_events, progress)
             await tx.checkpoint(self._format(batch.position), batch.commit_time)
         self._committed(batch.position, progress, batch.transactions)
