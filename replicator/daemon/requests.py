@@ -8,7 +8,7 @@ A request that a dead daemon had begun is carried out again: each can be repeate
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -30,12 +30,12 @@ class RequestDesk:
         dsn: the target.
         connector, feed_name: whose requests.
         feed: running.
-        resync: copies the mapping of a table again, and returns what was done when the target agrees.
+        resync: copies tables again, and returns what was done when the target agrees.
 
     """
 
     def __init__(
-        self, dsn: str, connector: str, feed_name: str, feed: Feed, resync: Callable[[str], Awaitable[str]]
+        self, dsn: str, connector: str, feed_name: str, feed: Feed, resync: Callable[[Sequence[str]], Awaitable[str]]
     ) -> None:
         self._dsn = dsn
         self._connector = connector
@@ -94,6 +94,5 @@ class RequestDesk:
         if request.kind == "discard":
             return await self._feed.discard(request.payload["ids"])
         if request.kind == "resync":
-            done = [await self._resync(name) for name in request.payload["mappings"]]
-            return "; ".join(done)
+            return await self._resync(request.payload["mappings"])
         raise ReplicatorError(f"this daemon knows no request of kind {request.kind!r}", kind=ErrorKind.CONFIG)
