@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from replicator.events import Key
     from replicator.mapping import KeyMapping
@@ -74,6 +74,38 @@ class MultisetCut:
     table: TableName
     snapshot: str
     lsn: int
+
+
+@dataclass(frozen=True)
+class StaleMapping:
+    """A mapping some of whose rows may have changed without an event: it needs a resync.
+
+    Attributes:
+        mapping: its name.
+        reason: what happened, in one sentence.
+        since: when that was noticed, as the target prints it; another one for every new reason.
+
+    """
+
+    mapping: str
+    reason: str
+    since: str
+
+
+class SchemaStore(Protocol):
+    """What a feed's schema watch has seen and found, in the target, so that nothing happens unseen over a restart."""
+
+    async def seen(self) -> dict[str, str]:
+        """What the last look saw, by end (`source`, `target`); empty before the first."""
+
+    async def stale(self) -> list[StaleMapping]:
+        """The mappings that need a resync."""
+
+    async def see(self, transaction: TargetTransaction, seen: Mapping[str, str], stale: Mapping[str, str]) -> None:
+        """Store what a look saw, in place of the last, and its reasons for a resync by mapping."""
+
+    async def mended(self, transaction: TargetTransaction, stale: StaleMapping) -> None:
+        """A resync that began after this was noticed is done; a reason that came since stays."""
 
 
 class BackfillStore(Protocol):

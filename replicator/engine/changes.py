@@ -52,6 +52,7 @@ class Change:
     Attributes:
         kind: see `ChangeKind`.
         effect: see `Effect`.
+        mapping: the mapping's name.
         table: the mapped table.
         message: what happened and why it matters, in one sentence.
         column: where one is concerned.
@@ -61,6 +62,7 @@ class Change:
 
     kind: ChangeKind
     effect: Effect
+    mapping: str
     table: TableName
     message: str
     column: str | None = None
@@ -72,6 +74,7 @@ class Watched:
     """A mapped table at one end of a feed.
 
     Attributes:
+        mapping: the mapping's name.
         table: its name.
         key: the columns that hold the aggregate's key.
         carried: the columns that the mapping reads or writes; None where only a user's function knows.
@@ -79,6 +82,7 @@ class Watched:
 
     """
 
+    mapping: str
     table: TableName
     key: tuple[str, ...]
     carried: frozenset[str] | None
@@ -97,7 +101,7 @@ def watched_tables(mappings: Mappings, *, source: bool) -> list[Watched]:
             carried = None
             if mapping.function is None:
                 carried = frozenset(mapping.columns if source else mapping.columns.values())
-            found.append(Watched(side.table.name, side.key, carried, source))
+            found.append(Watched(mapping.name, side.table.name, side.key, carried, source))
     return found
 
 
@@ -110,7 +114,7 @@ def compare_catalogs(before: Catalog, after: Catalog, tables: Collection[Watched
             continue
         new = after.tables.get(each.table)
         if new is None:
-            changes.append(_missing(old, after))
+            changes.append(_missing(old, after, each))
             continue
         changes += compare_tables(old, new, each)
         for leaf in old.leaves:
@@ -127,6 +131,7 @@ def compare_tables(before: Table, after: Table, watched: Watched) -> list[Change
             Change(
                 ChangeKind.TABLE_RECREATED,
                 Effect.STOPS,
+                watched.mapping,
                 after.name,
                 "it was dropped and made again: "
                 + ("the publication doesn't have the new one" if watched.source else "what had been written is gone"),
@@ -135,7 +140,7 @@ def compare_tables(before: Table, after: Table, watched: Watched) -> list[Change
     columns, rewrites = _columns(before, after, watched), _rewrites(before, after, watched)
     if any(change.kind is not ChangeKind.COLUMN_DROPPED for change in columns):
         rewrites = [change for change in rewrites if change.effect is not Effect.FITS]  # it is explained
-    return [*columns, *rewrites, *_identity(before, after, watched), *_partitions(before, after)]
+    return [*columns, *rewrites, *_identity(before, after, watched), *_partitions(before, after, watched)]
 
 
 def _leaf(before: Table, after: Table, watched: Watched) -> list[Change]:
@@ -148,10 +153,10 @@ def _leaf(before: Table, after: Table, watched: Watched) -> list[Change]:
     return added or _rewrites(before, after, watched)
 
 
-def _missing(old: Table, after: Catalog) -> Change:
+def _missing(old: Table, after: Catalog, watched: Watched) -> Change:
     renamed = next((table.name for table in after.tables.values() if table.oid == old.oid), None)
     what = f"it is called {renamed} now" if renamed is not None else "it is gone"
-    return Change(ChangeKind.TABLE_MISSING, Effect.STOPS, old.name, what)
+    return Change(ChangeKind.TABLE_MISSING, Effect.STOPS, watched.mapping, old.name, what)
 
 
 def _columns(before: Table, after: Table, watched: Watched) -> list[Change]:
@@ -161,7 +166,7 @@ def _columns(before: Table, after: Table, watched: Watched) -> list[Change]:
         if name not in after.by_name:
             effect = Effect.STOPS if watched.uses(name) else Effect.FITS
             message = f"column {name} was dropped or renamed" + ("" if effect is Effect.STOPS else "; it isn't carried")
-            changes.append(Change(ChangeKind.COLUMN_DROPPED, effect, after.name, message, name))
+            changes.append(Change(ChangeKind.COLUMN_DROPPED, effect, watched.mapping, after.name, message, name))
     for column in after.columns:
         old = before.by_name.get(column.name)
         if old is None:
@@ -180,18 +185,18 @@ def _added(table: Table, column: Column, watched: Watched, *, rewritten: bool) -
     elif not (column.nullable or column.has_default):
         effect = Effect.STOPS
         message += ": NOT NULL without a default, and nothing fills it"
-    return Change(ChangeKind.COLUMN_ADDED, effect, table.name, message, column.name)
+    return Change(ChangeKind.COLUMN_ADDED, effect, watched.mapping, table.name, message, column.name)
 
 
 def _retyped(table: Table, old: Column, new: Column, watched: Watched, *, rewritten: bool) -> Change:
-    message = f"column {new.name} was {old.type_name} and is {new.type_name}"
+    message, effect = f"column {new.name} was {old.type_name} and is {new.type_name}", Effect.FITS
     if not watched.uses(new.name):
-        return Change(ChangeKind.COLUMN_RETYPED, Effect.FITS, table.name, f"{message}; it isn't carried", new.name)
-    if rewritten:
-        message += ": its rows were converted without an event"
-        return Change(ChangeKind.COLUMN_RETYPED, Effect.RESYNC, table.name, message, new.name)
-    message += "; its rows are as they were"
-    return Change(ChangeKind.COLUMN_RETYPED, Effect.FITS, table.name, message, new.name)
+        message += "; it isn't carried"
+    elif rewritten:
+        message, effect = f"{message}: its rows were converted without an event", Effect.RESYNC
+    else:
+        message += "; its rows are as they were"
+    return Change(ChangeKind.COLUMN_RETYPED, effect, watched.mapping, table.name, message, new.name)
 
 
 def _rewrites(before: Table, after: Table, watched: Watched) -> list[Change]:
@@ -210,26 +215,30 @@ def _rewrites(before: Table, after: Table, watched: Watched) -> list[Change]:
     where = "it" if partition is None else f"partition {partition}"
     if altered:
         message = f"{where} was rewritten, and {', '.join(altered)} altered: its rows may have changed without an event"
-        return [Change(ChangeKind.REWRITTEN, Effect.RESYNC, watched.table, message, altered[0], partition)]
+        return [
+            Change(ChangeKind.REWRITTEN, Effect.RESYNC, watched.mapping, watched.table, message, altered[0], partition)
+        ]
     message = f"{where} was rewritten (VACUUM FULL, CLUSTER, TRUNCATE, SET TABLESPACE): no row changed by that"
-    return [Change(ChangeKind.REWRITTEN, Effect.FITS, watched.table, message, None, partition)]
+    return [Change(ChangeKind.REWRITTEN, Effect.FITS, watched.mapping, watched.table, message, None, partition)]
 
 
 def _identity(before: Table, after: Table, watched: Watched) -> list[Change]:
     if not watched.source or before.identity_columns == after.identity_columns:
         return []
     wanted = watched.key or after.column_names
-    if set(wanted) <= set(after.identity_columns):
-        return [Change(ChangeKind.IDENTITY_CHANGED, Effect.FITS, after.name, "its replica identity is another one")]
-    message = "its old tuples no longer carry the key: updates and deletes can't be told apart"
-    return [Change(ChangeKind.IDENTITY_CHANGED, Effect.STOPS, after.name, message)]
+    effect, message = Effect.FITS, "its replica identity is another one"
+    if not set(wanted) <= set(after.identity_columns):
+        effect = Effect.STOPS
+        message = "its old tuples no longer carry the key: which row was updated or deleted can't be known"
+    return [Change(ChangeKind.IDENTITY_CHANGED, effect, watched.mapping, after.name, message)]
 
 
-def _partitions(before: Table, after: Table) -> list[Change]:
+def _partitions(before: Table, after: Table, watched: Watched) -> list[Change]:
     changes = [
         Change(
             ChangeKind.PARTITION_ATTACHED,
             Effect.RESYNC,
+            watched.mapping,
             after.name,
             f"partition {leaf} was attached: rows that it held before have no event",
             partition=leaf,
@@ -241,6 +250,7 @@ def _partitions(before: Table, after: Table) -> list[Change]:
         Change(
             ChangeKind.PARTITION_DETACHED,
             Effect.RESYNC,
+            watched.mapping,
             after.name,
             f"partition {leaf} was detached or dropped: its rows went without an event",
             partition=leaf,

@@ -191,6 +191,28 @@ CAUGHT_UP: Final = (
     "(SELECT max(insert_lsn) FROM replicator.copied_chunk WHERE connector = $1 AND feed = $2), 0)"
 )
 
+# -- what the schema watch has seen ------------------------------------------------------------------------------------
+
+SCHEMA_SEEN: Final = "SELECT side, content FROM replicator.schema_seen WHERE connector = $1 AND feed = $2"
+STALE: Final = (
+    "SELECT mapping, reason, since::text FROM replicator.stale_mapping "
+    "WHERE connector = $1 AND feed = $2 ORDER BY since, mapping"
+)
+SCHEMA_SEE: Final = (
+    b"INSERT INTO replicator.schema_seen (connector, feed, side, content) "
+    b"VALUES ($1::text, $2::text, $3::text, $4::text) "
+    b"ON CONFLICT (connector, feed, side) DO UPDATE SET content = EXCLUDED.content, seen_at = EXCLUDED.seen_at"
+)
+STALE_SINCE: Final = (
+    b"INSERT INTO replicator.stale_mapping (connector, feed, mapping, reason) "
+    b"VALUES ($1::text, $2::text, $3::text, $4::text) "
+    b"ON CONFLICT (connector, feed, mapping) DO UPDATE SET reason = EXCLUDED.reason, since = EXCLUDED.since"
+)
+MENDED: Final = (
+    b"DELETE FROM replicator.stale_mapping WHERE connector = $1::text AND feed = $2::text "
+    b"AND mapping = $3::text AND since = $4::timestamptz"
+)
+
 # -- requests ----------------------------------------------------------------------------------------------------------
 
 CHANNEL: Final = "replicator"

@@ -1,15 +1,17 @@
 """What changes a table without an event, on PostgreSQL 18 and 15: what is noticed, and what it means for a feed."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass, field
 
 import pytest
 
-from replicator.engine.changes import Change, Watched, compare_catalogs, watched_tables
+from replicator.engine.changes import Change, Watched, compare_catalogs
 from replicator.engine.watch import SchemaWatch
 from replicator.errors import ErrorKind, ReplicatorError
 from replicator.mapping import Mapping, Mappings, Side
 from replicator.postgres.reader import PostgresReader
+from replicator.postgres.schema_state import PostgresSchemaStore
 from replicator.postgres.target import PostgresTarget
 from replicator.tables import Catalog, TableName
 from tests.fix_postgres import Database, MakeDatabase
@@ -96,14 +98,14 @@ SOURCE_CHANGES = {
 
 async def test_changes_of_a_source_table(database: Database, reader: PostgresReader) -> None:
     """Rows that change without an event are noticed; what leaves them alone asks for nothing."""
-    watched = Watched(T, ("id",), CARRIED, source=True)
+    watched = Watched("public.t", T, ("id",), CARRIED, source=True)
     assert SOURCE_CHANGES == await told(database, reader, TABLES, SOURCE_CHANGES, watched)
 
 
 async def test_vacuum_full_of_a_fast_default_looks_like_an_alter(database: Database, reader: PostgresReader) -> None:
     """It writes the default out and touches its column, as ALTER COLUMN does: we cannot tell, and ask for a resync."""
     made = f"{TABLES} ALTER TABLE t ADD c integer DEFAULT 5"
-    watched = Watched(T, ("id",), None, source=True)
+    watched = Watched("public.t", T, ("id",), None, source=True)
     assert {"VACUUM FULL t": "rewritten resync"} == await told(database, reader, made, ["VACUUM FULL t"], watched)
 
 
@@ -118,7 +120,7 @@ TARGET_CHANGES = {
 
 async def test_changes_of_a_target_table(database: Database, reader: PostgresReader) -> None:
     """At the target it matters whether rows can still be written, and whether written ones were changed."""
-    watched = Watched(T, ("id",), CARRIED, source=False)
+    watched = Watched("public.t", T, ("id",), CARRIED, source=False)
     empty = TABLES.partition("INSERT")[0]
     assert TARGET_CHANGES == await told(database, reader, empty, TARGET_CHANGES, watched)
 
@@ -138,7 +140,7 @@ PARTITION_CHANGES = {
 
 async def test_changes_of_partitions(database: Database, reader: PostgresReader) -> None:
     """Partitions that come and go with rows, and rewrites of a leaf, are changes of the partitioned table."""
-    watched = Watched(T, ("id",), None, source=True)
+    watched = Watched("public.t", T, ("id",), None, source=True)
     assert PARTITION_CHANGES == await told(database, reader, PARTED, PARTITION_CHANGES, watched)
 
 
@@ -177,40 +179,112 @@ def same_shape(source: Catalog, target: Catalog) -> Mappings:
     return Mappings((Mapping("public.t", (sides[0],), (sides[1],), columns={"id": "id", "a": "a"}),))
 
 
-async def test_the_watch_reports_each_change_once(
-    database: Database, reader: PostgresReader, make_database: MakeDatabase
-) -> None:
-    """Changes of both ends are reported after the look that finds them, and not again; an error ends the watch."""
+@dataclass
+class Ends:
+    """A feed between two equal databases, taken over, and the reports of its schema watches."""
+
+    old: Database
+    upgraded: Database
+    reader: PostgresReader
+    target: PostgresTarget
+    store: PostgresSchemaStore
+    mappings: Mappings
+    reports: asyncio.Queue[Sequence[Change]] = field(default_factory=asyncio.Queue)
+
+    def watch(self) -> SchemaWatch:
+        return SchemaWatch(
+            reader=self.reader,
+            target=self.target,
+            store=self.store,
+            mappings=self.mappings,
+            report=self.reports.put,
+            interval=0.05,
+        )
+
+    async def reported(self) -> str:
+        """The next report, in words."""
+        changes = await asyncio.wait_for(self.reports.get(), 20)
+        return ", ".join(f"{change.kind} {change.effect}" for change in changes)
+
+    async def stale(self) -> dict[str, str]:
+        return {stale.mapping: stale.reason for stale in await self.store.stale()}
+
+
+@pytest.fixture
+async def ends(database: Database, reader: PostgresReader, make_database: MakeDatabase) -> AsyncIterator[Ends]:
     upgraded = make_database()
     for each in (database, upgraded):
         each.execute(PARTED)
     target = PostgresTarget(upgraded.dsn, connector="test", feed="forward", source_dsn=database.dsn)
-    source_catalog, target_catalog = await reader.catalog(), await target.catalog()
-    reports: asyncio.Queue[list[Change]] = asyncio.Queue()
-    mappings = same_shape(source_catalog, target_catalog)
-    watch = SchemaWatch(
-        reader=reader,
-        target=target,
-        mappings=mappings,
-        source=source_catalog,
-        target_catalog=target_catalog,
-        report=reports.put,
-        interval=0.05,
-    )
-    assert [T] == [each.table for each in watched_tables(mappings, source=False)]
+    mappings = same_shape(await reader.catalog(), await target.catalog())
+    await target.take_over(1)
+    yield Ends(database, upgraded, reader, target, PostgresSchemaStore(upgraded.dsn, "test", "forward"), mappings)
+    await target.close()
+
+
+async def test_the_watch_reports_each_change_once(ends: Ends) -> None:
+    """Changes of both ends are reported by the look that finds them, and not again; an error ends the watch."""
+    watch = ends.watch()
+    await watch.look()
     running = asyncio.create_task(watch.run())
-    database.execute("CREATE TABLE p2 PARTITION OF t FOR VALUES FROM (200) TO (300)")
-    (change,) = await asyncio.wait_for(reports.get(), 20)
-    assert ("partition_attached", "fits") == (change.kind, change.effect)
-    database.execute("ALTER TABLE t ATTACH PARTITION filled FOR VALUES FROM (100) TO (200)")
-    (change,) = await asyncio.wait_for(reports.get(), 20)
-    assert ("partition_attached", "resync") == (change.kind, change.effect)
-    upgraded.execute("ALTER TABLE t DROP a")
-    (change,) = await asyncio.wait_for(reports.get(), 20)
-    assert ("column_dropped", "stops", "a") == (change.kind, change.effect, change.column)
-    assert reports.empty()
-    await reader.close()
+    ends.old.execute("CREATE TABLE p2 PARTITION OF t FOR VALUES FROM (200) TO (300)")
+    assert "partition_attached fits" == await ends.reported()
+    assert {} == await ends.stale()
+    ends.old.execute("ALTER TABLE t ATTACH PARTITION filled FOR VALUES FROM (100) TO (200)")
+    assert "partition_attached resync" == await ends.reported()
+    ends.upgraded.execute("ALTER TABLE t DROP a")
+    assert "column_dropped stops" == await ends.reported()
+    assert ends.reports.empty()
+    assert ["public.t"] == list(await ends.stale())
+    await ends.reader.close()
     with pytest.raises(ReplicatorError) as caught:
         await asyncio.wait_for(running, 20)
     assert ErrorKind.INTERNAL is caught.value.kind
-    await target.close()
+
+
+async def test_a_change_while_nobody_looks_is_found_by_the_next_process(ends: Ends) -> None:
+    """What was seen last is in the target; a new table of the same name needs a resync once it is published."""
+    await ends.watch().look()
+    await ends.watch().look()
+    assert ends.reports.empty()
+    ends.old.execute("DROP TABLE t; CREATE TABLE t (id integer PRIMARY KEY, a integer)")
+    await ends.watch().look()
+    assert "table_recreated stops" == await ends.reported()
+    assert "dropped and made again" in (await ends.stale())["public.t"]
+    await ends.watch().look()
+    assert ends.reports.empty()
+
+
+async def test_a_resync_mends_what_was_noticed_before_it(ends: Ends) -> None:
+    """A reason that comes while the resync runs stays; one that is found at its start is mended by it."""
+    watch = ends.watch()
+    await watch.look()
+    ends.old.execute("ALTER TABLE t DETACH PARTITION p1")
+
+    async def copy() -> None:
+        assert ["public.t"] == list(await ends.stale())
+
+    await watch.resynced("public.t", copy)
+    assert {} == await ends.stale()
+
+    async def copy_while_it_changes() -> None:
+        ends.old.execute("ALTER TABLE t ATTACH PARTITION p1 FOR VALUES FROM (0) TO (100)")
+        await watch.look()
+
+    ends.old.execute("ALTER TABLE t ATTACH PARTITION filled FOR VALUES FROM (100) TO (200)")
+    await watch.resynced("public.t", copy_while_it_changes)
+    assert "p1 was attached" in (await ends.stale())["public.t"]
+
+
+async def test_a_superseded_process_stores_nothing(ends: Ends) -> None:
+    """What is seen is stored under the epoch, like everything else."""
+    watch = ends.watch()
+    await watch.look()
+    successor = PostgresTarget(ends.upgraded.dsn, connector="test", feed="forward", source_dsn=ends.old.dsn)
+    await successor.take_over(1)
+    ends.old.execute("ALTER TABLE t DETACH PARTITION p1")
+    with pytest.raises(ReplicatorError) as caught:
+        await watch.look()
+    assert ErrorKind.SUPERSEDED is caught.value.kind
+    assert {} == await ends.stale()
+    await successor.close()

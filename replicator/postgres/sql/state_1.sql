@@ -113,6 +113,26 @@ CREATE TABLE replicator.multiset_cut (
 );
 COMMENT ON TABLE replicator.multiset_cut IS 'Snapshots of copied tables without a key: their events are in the copy';
 
+CREATE TABLE replicator.schema_seen (
+    connector text NOT NULL,
+    feed text NOT NULL,
+    side text NOT NULL,                 -- 'source' or 'target'
+    content text NOT NULL,              -- what matters of its mapped tables, as the last look saw them
+    seen_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (connector, feed, side)
+);
+COMMENT ON TABLE replicator.schema_seen IS 'Tables as they were, to notice what changes without an event';
+
+CREATE TABLE replicator.stale_mapping (
+    connector text NOT NULL,
+    feed text NOT NULL,
+    mapping text NOT NULL,
+    reason text NOT NULL,
+    since timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (connector, feed, mapping)
+);
+COMMENT ON TABLE replicator.stale_mapping IS 'What needs `replicator resync`: rows that may have changed without an event';
+
 CREATE TABLE replicator.request (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     connector text NOT NULL,
