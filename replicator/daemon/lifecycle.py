@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from replicator.daemon.parts import FORWARD, Parts, open_parts
+from replicator.daemon.parts import FORWARD, Parts, old_dsn, open_parts, upgraded_dsn
 from replicator.daemon.requests import RequestDesk
 from replicator.daemon.streaming import Streaming, StreamingOptions, unless_stopped
 from replicator.engine.apply import Applier
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from replicator.config import Connector
     from replicator.mapping import Mappings
     from replicator.postgres.slot import SlotSource
+    from replicator.postgres.takeover import Holder
 
 
 class Lifecycle:
@@ -54,6 +55,7 @@ class Lifecycle:
     def __init__(self, connector: Connector, *, until_caught_up: bool = False) -> None:
         self._connector = connector
         self._until_caught_up = until_caught_up
+        self._holder: Holder | None = None
         self._log = structlog.get_logger("replicator.daemon").bind(connector=connector.name, feed=FORWARD)
 
     async def __call__(self, status: ConnectorStatus, stop: asyncio.Event) -> None:
@@ -63,13 +65,17 @@ class Lifecycle:
             ReplicatorError: as the parts say, perhaps in an ExceptionGroup.
 
         """
-        async with open_parts(self._connector) as parts:
+        async with open_parts(self._connector, self._holder) as parts:
             session = _Session(parts, status.forward, self._log)
-            if not await unless_stopped(session.prepare(), stop):
-                return
-            if not await unless_stopped(session.copy(), stop):
-                return
-            await session.stream(stop, until_caught_up=self._until_caught_up)
+            try:
+                if not await unless_stopped(session.prepare(), stop):
+                    return
+                if not await unless_stopped(session.copy(), stop):
+                    return
+                await session.stream(stop, until_caught_up=self._until_caught_up)
+            finally:
+                # The next attempt must know whether another process has taken over in between.
+                self._holder = parts.target.holder
 
 
 class _Session:
@@ -89,7 +95,7 @@ class _Session:
         self._mappings = await parts.mappings()
         self._source = parts.source(self._mappings)
         self._status.declare(str(table.name) for table in self._mappings.target_tables)
-        self._status.clock_offset = await clock_offset(connector.old.dsn.reveal(), connector.name)
+        self._status.clock_offset = await clock_offset(old_dsn(connector), connector.name)
         checkpoints = await parts.target.take_over(connector.apply.lanes)
         await self._enter(State.PREPARING)
         copies = await parts.store.load(JOB)
@@ -106,7 +112,7 @@ class _Session:
     async def _publish(self) -> None:
         connector, stream = self._parts.connector, self._parts.stream
         found = await ensure_publication(
-            connector.old.dsn.reveal(),
+            old_dsn(connector),
             connector.publication_name,
             self._mappings.source_tables,
             create=stream.create,
@@ -122,7 +128,7 @@ class _Session:
     async def _hold_back(self, *, begun: bool) -> None:
         """See that the slot holds back what happens from now on; one that has gone missing is never made again."""
         connector = self._parts.connector
-        dsn, name = connector.old.dsn.reveal(), connector.slot_name
+        dsn, name = old_dsn(connector), connector.slot_name
         if begun:
             async with await connect(dsn, f"{connector.name}/{FORWARD}/setup") as connection:
                 if await read_slot(connection, name) is None:
@@ -187,7 +193,7 @@ class _Session:
                 answers.append(f"{table}: {done.rows:,} rows copied again, {done.deleted:,} deleted")
             return "; ".join(answers)
 
-        desk = RequestDesk(connector.upgraded.dsn.reveal(), connector.name, FORWARD, feed, copy_again)
+        desk = RequestDesk(upgraded_dsn(connector), connector.name, FORWARD, feed, copy_again)
         streaming = Streaming(
             feed,
             source,

@@ -16,19 +16,45 @@ from replicator.errors import ErrorKind, ReplicatorError
 from replicator.postgres.backfill_state import PostgresBackfillStore
 from replicator.postgres.copying import PostgresChunkTarget
 from replicator.postgres.reader import PostgresReader
+from replicator.postgres.session import configured
 from replicator.postgres.sessions import origin_prefix
 from replicator.postgres.slot import SlotSource
 from replicator.postgres.target import PostgresTarget
 from replicator.transforms import load_transforms
 
 if TYPE_CHECKING:
-    from replicator.config import Connector
+    from replicator.mapping import Mappings
+    from replicator.postgres.takeover import Holder
     from replicator.mapping import Mappings
 
 FORWARD: Final = "forward"
 REVERSE: Final = "reverse"
 _READS: Final = 4
 """Snapshots that a feed and its jobs may hold at once, beside the backfill's workers."""
+
+
+def old_dsn(connector: Connector) -> str:
+    """The old database's connection string, with the connector's limits.
+
+    Raises:
+        ReplicatorError: CONFIG.
+
+    """
+    return _dsn(connector.old)
+
+
+def upgraded_dsn(connector: Connector) -> str:
+    """The upgraded database's, likewise."""
+    return _dsn(connector.upgraded)
+
+
+def _dsn(database: Database) -> str:
+    limit = database.statement_timeout
+    return configured(
+        database.dsn.reveal(),
+        connect_timeout=database.connect_timeout.total_seconds(),
+        statement_timeout=None if limit is None else limit.total_seconds(),
+    )
 
 
 @dataclass(frozen=True)
@@ -68,7 +94,7 @@ class Parts:
         """The old database's changes, those of the reverse feed left out."""
         connector = self.connector
         return SlotSource(
-            connector.old.dsn.reveal(),
+            old_dsn(connector),
             connector=connector.name,
             feed=FORWARD,
             slot=connector.slot_name,
@@ -101,8 +127,12 @@ class Parts:
 
 
 @asynccontextmanager
-async def open_parts(connector: Connector) -> AsyncIterator[Parts]:
+async def open_parts(connector: Connector, former: Holder | None = None) -> AsyncIterator[Parts]:
     """The parts of one attempt; their connections end with the block.
+
+    Args:
+        connector: the file.
+        former: who held the feed in an earlier attempt of this process: not taken back from a successor.
 
     Raises:
         ReplicatorError: CONFIG for a stream that this program can't read.
@@ -114,15 +144,11 @@ async def open_parts(connector: Connector) -> AsyncIterator[Parts]:
             kind=ErrorKind.CONFIG,
             hint="Use stream.kind: slot",
         )
-    old, upgraded = connector.old, connector.upgraded
-    reader = PostgresReader(
-        old.dsn.reveal(),
-        f"{connector.name}/{FORWARD}",
-        connections_max=connector.backfill.workers + _READS,
-        connect_timeout=old.connect_timeout.total_seconds(),
-    )
-    target = PostgresTarget(upgraded.dsn.reveal(), connector=connector.name, feed=FORWARD, source_dsn=old.dsn.reveal())
-    store = PostgresBackfillStore(upgraded.dsn.reveal(), connector.name, FORWARD)
+    old, upgraded = old_dsn(connector), upgraded_dsn(connector)
+    name = f"{connector.name}/{FORWARD}"
+    reader = PostgresReader(old, name, connections_max=connector.backfill.workers + _READS)
+    target = PostgresTarget(upgraded, connector=connector.name, feed=FORWARD, source_dsn=old)
+    store = PostgresBackfillStore(upgraded, connector.name, FORWARD)
     try:
         yield Parts(connector, connector.stream, reader, target, store, PostgresChunkTarget())
     finally:

@@ -40,22 +40,26 @@ class PostgresTarget:
         connector: its name.
         feed: 'forward' or 'reverse'.
         source_dsn: of the source, whose key map (written by the other feed) is looked into; None: there is none.
+        former: `holder` of an earlier target of this process, which it must not take back from a successor.
 
     Attributes:
+        holder: under whose epoch it writes; None before `take_over`.
         role: 'replica', or 'origin' where the user may not take that role; known after `take_over`.
         marks_by: how the feed's transactions are told from an application's: 'origin', 'message', or None where
             neither is possible (13 without superuser); known once a transaction has begun.
 
     """
 
-    def __init__(self, dsn: str, *, connector: str, feed: str, source_dsn: str | None = None) -> None:
+    def __init__(
+        self, dsn: str, *, connector: str, feed: str, source_dsn: str | None = None, former: Holder | None = None
+    ) -> None:
+        self.holder = former
         self.role: Role = "origin"
         self.marks_by: Marks | None = None
         self._dsn = dsn
         self._source_dsn = source_dsn
         self._connector = connector
         self._feed = feed
-        self._holder: Holder | None = None
         self._positions: dict[int, str | None] = {}
         self._sessions: dict[str, FeedSession] = {}
         self._control: AsyncConnection[Any] | None = None
@@ -66,13 +70,13 @@ class PostgresTarget:
     async def take_over(self, lanes: int) -> list[Checkpoint]:
         """Become the feed's one writer; makes the schema `replicator` where it isn't there yet.
 
-        Taking over again after lost connections raises SUPERSEDED when another process did so meanwhile: two that take
-        it from each other would never end. So keep this object as long as the process means to hold the feed.
+        Taking over again, as after lost connections, raises SUPERSEDED when another process did so meanwhile: two that
+        take a feed from each other would never end.
         """
         await self._end_sessions()
         connection = await self._controller()
         await setup(connection)
-        self._holder, checkpoints = await take_over(connection, self._connector, self._feed, lanes, former=self._holder)
+        self.holder, checkpoints = await take_over(connection, self._connector, self._feed, lanes, former=self.holder)
         self.role = await detect_role(Wire(connection))
         self._positions = {one.lane: one.position for one in checkpoints}
         self._keys.clear()
@@ -113,9 +117,9 @@ class PostgresTarget:
 
     async def _check_held(self, lost: ReplicatorError) -> None:
         """A successor may have ended the connection that was lost: then this process is to yield, not to retry."""
-        assert self._holder is not None
+        assert self.holder is not None
         try:
-            await check_held(await self._controller(), self._holder)
+            await check_held(await self._controller(), self.holder)
         except ReplicatorError as error:
             if error.kind is ErrorKind.SUPERSEDED:
                 raise error from lost
@@ -130,12 +134,12 @@ class PostgresTarget:
         )
 
     async def _session(self, purpose: str) -> FeedSession:
-        if self._holder is None:
+        if self.holder is None:
             raise ReplicatorError(f"feed {self._connector}/{self._feed} was not taken over", kind=ErrorKind.INTERNAL)
         known = self._sessions.get(purpose)
         if known is not None and not known.wire.broken:
             return known
-        made = await open_session(self._dsn, self._holder, purpose, role=self.role, statements=self._statements)
+        made = await open_session(self._dsn, self.holder, purpose, role=self.role, statements=self._statements)
         self._sessions[purpose] = made
         self.marks_by = made.marks
         return made
@@ -155,7 +159,7 @@ class PostgresTarget:
     @property
     def epoch(self) -> int | None:
         """The epoch under which this process writes; None before `take_over`."""
-        return None if self._holder is None else self._holder.epoch
+        return None if self.holder is None else self.holder.epoch
 
     async def dead_letters(self) -> list[DeadLetter]:
         """All that wait, in order of their id."""
@@ -168,18 +172,18 @@ class PostgresTarget:
             ReplicatorError: SUPERSEDED, CONNECTION.
 
         """
-        assert self._holder is not None
+        assert self.holder is not None
         with driver_errors("telling the feed's state"):
             rows = await fetch(
                 await self._controller(),
                 state_sql.STATE_TELL,
                 self._connector,
                 self._feed,
-                self._holder.epoch,
+                self.holder.epoch,
                 state,
             )
         if not rows:
-            raise superseded(self._holder)
+            raise superseded(self.holder)
 
     async def catalog(self) -> Catalog:
         """The target's catalog now."""
