@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from replicator.assess import Finding, Level, assess
 from replicator.assess.findings import sort_findings
 from replicator.compile import Problem, compile_partly
-from replicator.daemon.parts import FORWARD
+from replicator.daemon.parts import FORWARD, old_dsn, upgraded_dsn
 from replicator.engine.derive import AggregateReader
 from replicator.lawcheck import LawCheck
 from replicator.postgres.catalog import read_catalog
@@ -48,8 +48,8 @@ async def assess_connector(connector: Connector) -> Assessment:
     """
     transforms = transforms_of(connector)
     async with (
-        await connect(connector.old.dsn.reveal(), f"{connector.name}/plan") as old,
-        await connect(connector.upgraded.dsn.reveal(), f"{connector.name}/plan") as upgraded,
+        await connect(old_dsn(connector), f"{connector.name}/plan") as old,
+        await connect(upgraded_dsn(connector), f"{connector.name}/plan") as upgraded,
     ):
         catalogs = await read_catalog(old), await read_catalog(upgraded)
         forward, problems = compile_partly(connector.tables, transforms, *catalogs, forward=True)
@@ -107,9 +107,9 @@ async def check_laws(
 
     """
     transforms = transforms_of(connector)
-    reader = PostgresReader(connector.old.dsn.reveal(), f"{connector.name}/{FORWARD}")
+    reader = PostgresReader(old_dsn(connector), f"{connector.name}/{FORWARD}")
     try:
-        async with await connect(connector.upgraded.dsn.reveal(), f"{connector.name}/test") as session:
+        async with await connect(upgraded_dsn(connector), f"{connector.name}/test") as session:
             upgraded = await read_catalog(session)
         old = await reader.catalog()
         laws = LawCheck(connector.tables, transforms, old, upgraded, seed=seed, show_values=show_values)

@@ -12,13 +12,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from replicator.daemon.parts import FORWARD
+from replicator.daemon.parts import FORWARD, old_dsn, upgraded_dsn
 from replicator.engine.backfill import JOB
 from replicator.errors import ErrorKind, ReplicatorError
 from replicator.events import Position
 from replicator.postgres.backfill_state import PostgresBackfillStore
 from replicator.postgres.heartbeat import beat
 from replicator.postgres.probe import Probe
+from replicator.postgres.schema_state import PostgresSchemaStore
 from replicator.postgres.slot import format_position, parse_position
 from replicator.postgres.slots import Slot, read_slot
 from replicator.postgres.state import FeedState, State, open_state
@@ -78,8 +79,8 @@ async def open_ends(connector: Connector) -> AsyncIterator[Ends]:
         ReplicatorError: CONNECTION, PERMISSION, of the target; the source is asked later.
 
     """
-    source = Probe(connector.old.dsn.reveal(), f"{connector.name}/{FORWARD}/status")
-    async with open_state(connector.upgraded.dsn.reveal(), connector.name) as state:
+    source = Probe(old_dsn(connector), f"{connector.name}/{FORWARD}/status")
+    async with open_state(upgraded_dsn(connector), connector.name) as state:
         try:
             yield Ends(connector, state, source)
         finally:
@@ -129,7 +130,9 @@ async def _fill(status: FeedStatus, feed: FeedState, connector: Connector) -> No
         status.commit_time = max(known)
         if len(known) == len(times):
             status.proven(min(known))
-    store = PostgresBackfillStore(connector.upgraded.dsn.reveal(), connector.name, FORWARD)
+    store = PostgresBackfillStore(upgraded_dsn(connector), connector.name, FORWARD)
+    schema = PostgresSchemaStore(connector.upgraded.dsn.reveal(), connector.name, FORWARD)
+    status.stale = {stale.mapping: stale.reason for stale in await schema.stale()}
     for name, copied in (await store.load(JOB)).items():
         table = TableBackfill(name, rows_done=copied.rows, chunks_done=len(copied.chunks))
         table.state = BackfillState.DONE if copied.complete else BackfillState.COPYING

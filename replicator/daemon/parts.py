@@ -23,9 +23,9 @@ from replicator.postgres.target import PostgresTarget
 from replicator.transforms import load_transforms
 
 if TYPE_CHECKING:
+    from replicator.config import Connector, Database
     from replicator.mapping import Mappings
     from replicator.postgres.takeover import Holder
-    from replicator.mapping import Mappings
 
 FORWARD: Final = "forward"
 REVERSE: Final = "reverse"
@@ -147,7 +147,7 @@ async def open_parts(connector: Connector, former: Holder | None = None) -> Asyn
     old, upgraded = old_dsn(connector), upgraded_dsn(connector)
     name = f"{connector.name}/{FORWARD}"
     reader = PostgresReader(old, name, connections_max=connector.backfill.workers + _READS)
-    target = PostgresTarget(upgraded, connector=connector.name, feed=FORWARD, source_dsn=old)
+    target = PostgresTarget(upgraded, connector=connector.name, feed=FORWARD, source_dsn=old, former=former)
     store = PostgresBackfillStore(upgraded, connector.name, FORWARD)
     try:
         yield Parts(connector, connector.stream, reader, target, store, PostgresChunkTarget())

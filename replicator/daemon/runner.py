@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import random
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -74,10 +75,15 @@ class ConnectorRunner:
         return None
 
     def _known(self, error: Exception) -> ReplicatorError:
-        """The error that decides. What nobody foresaw is logged with its traceback, and stops the connector."""
+        """The error that decides. What nobody foresaw is logged with where it happened, and stops the connector.
+
+        Neither its message nor any local variable is logged: they may hold a row's values.
+        """
         known, unforeseen = principal(error)
         if unforeseen is not None:
-            self._log.error("unexpected error", exc_info=unforeseen)
+            frames = traceback.extract_tb(unforeseen.__traceback__)
+            places = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
+            self._log.error("unexpected error", error_type=type(unforeseen).__qualname__, traceback=places)
         return known
 
     def _end(self, error: ReplicatorError, why: str | None = None) -> None:

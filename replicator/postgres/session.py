@@ -8,6 +8,7 @@ import psycopg
 from psycopg import AsyncConnection
 from psycopg.conninfo import make_conninfo
 
+from replicator.errors import ErrorKind, ReplicatorError
 from replicator.postgres.sqlstate import driver_errors
 
 CANONICAL: Final = {
@@ -44,13 +45,40 @@ def application_name(purpose: str) -> str:
     return f"replicator:{purpose}"[:63]
 
 
+def configured(dsn: str, *, connect_timeout: float, statement_timeout: float | None) -> str:
+    """The user's connection string with the connector's own limits, for every session that is opened with it.
+
+    Args:
+        dsn: URI or key=value.
+        connect_timeout: seconds.
+        statement_timeout: seconds; None leaves the server's own.
+
+    Raises:
+        ReplicatorError: CONFIG when it can't be parsed; without its text, which may hold a password.
+
+    """
+    try:
+        given = psycopg.conninfo.conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError:
+        raise ReplicatorError(
+            "a dsn of the connector is no connection string that libpq understands",
+            kind=ErrorKind.CONFIG,
+            hint="Write postgresql://user@host/dbname or host=... dbname=...; special characters of a password in the "
+            "first form are written as %40",
+        ) from None
+    options = str(given.get("options") or "")
+    if statement_timeout is not None:
+        options = f"{options} -c statement_timeout={round(statement_timeout * 1000)}".strip()
+    return make_conninfo(dsn, connect_timeout=max(2, round(connect_timeout)), options=options)
+
+
 def conninfo(dsn: str, purpose: str, *, connect_timeout: float = 10, **parameters: str | int) -> str:
     """A connection string with our settings put in.
 
     Args:
         dsn: the user's, URI or key=value.
         purpose: see `application_name`.
-        connect_timeout: seconds; libpq counts whole ones, at least 2.
+        connect_timeout: seconds, where the DSN says nothing; libpq counts whole ones, at least 2.
         parameters: further libpq parameters, such as `replication="database"`.
 
     Raises:
@@ -64,7 +92,7 @@ def conninfo(dsn: str, purpose: str, *, connect_timeout: float = 10, **parameter
         dsn,
         application_name=application_name(purpose),
         client_encoding="UTF8",
-        connect_timeout=max(2, int(connect_timeout)),
+        connect_timeout=int(given.get("connect_timeout") or max(2, int(connect_timeout))),
         options=f"{user_options} {options}".strip(),
         **_KEEPALIVES,
         **parameters,

@@ -1,0 +1,98 @@
+"""What the daemon does about changes that the stream doesn't tell: log them, show them, stop where it must.
+
+A dropped or retyped column stops the feed by itself, at its place in the stream, where the mapping needs it. A table
+that is gone, or is another one of the same name, is in no stream any more: that stops the feed here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from replicator.engine.changes import Change, ChangeKind, Effect
+from replicator.engine.watch import SchemaWatch
+from replicator.errors import ErrorKind, ReplicatorError
+
+if TYPE_CHECKING:
+    from replicator.daemon.parts import Parts
+    from replicator.mapping import Mappings
+    from replicator.telemetry import FeedStatus
+
+_ENDS_THE_FEED: Final = {ChangeKind.TABLE_MISSING, ChangeKind.TABLE_RECREATED}
+
+
+class SchemaGuard:
+    """The schema watch of a feed, with what is done about its reports.
+
+    Args:
+        parts: of the connector, its target taken over.
+        mappings: of the feed.
+        status: of the feed; its `stale` is kept up to date.
+
+    """
+
+    def __init__(self, parts: Parts, mappings: Mappings, status: FeedStatus) -> None:
+        self._watch = SchemaWatch(
+            reader=parts.reader, target=parts.target, store=parts.schema, mappings=mappings, report=self._changed
+        )
+        self._status = status
+        self._running = False
+        self._log = structlog.get_logger("replicator.daemon").bind(connector=status.connector, feed=status.feed)
+
+    async def begin(self) -> None:
+        """Look once, before anything is copied; what changed while nobody looked is compiled in already.
+
+        Raises:
+            ReplicatorError: CONNECTION, PERMISSION, SUPERSEDED.
+
+        """
+        await self._watch.look()
+        await self._show()
+        for mapping, reason in self._status.stale.items():
+            self._log.warning("resync needed", mapping=mapping, reason=reason)
+
+    async def run(self) -> None:
+        """Look until cancelled.
+
+        Raises:
+            ReplicatorError: SCHEMA when a mapped table is gone; CONNECTION, PERMISSION, SUPERSEDED.
+
+        """
+        self._running = True
+        await self._watch.run()
+
+    async def resynced(self, mapping: str, copy: Callable[[], Awaitable[None]]) -> None:
+        """Copy a mapping again, which mends what had been noticed before.
+
+        Raises:
+            ReplicatorError: as `run`, and as `copy`.
+
+        """
+        await self._watch.resynced(mapping, copy)
+        await self._show()
+
+    async def _show(self) -> None:
+        self._status.stale = {stale.mapping: stale.reason for stale in await self._watch.stale()}
+
+    async def _changed(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            log = self._log.info if change.effect is Effect.FITS else self._log.warning
+            log(
+                "schema changed",
+                table=str(change.table),
+                change=str(change.kind),
+                effect=str(change.effect),
+                detail=change.message,
+            )
+        await self._show()
+        gone = next((change for change in changes if change.kind in _ENDS_THE_FEED), None)
+        if gone is not None and self._running:
+            raise ReplicatorError(
+                f"{gone.table}: {gone.message}",
+                kind=ErrorKind.SCHEMA,
+                table=str(gone.table),
+                hint="The checkpoint stays where it is. `replicator plan` says what is mapped now; start again, then "
+                f"`replicator resync` {gone.mapping}",
+            )
