@@ -19,9 +19,9 @@ from rich.console import Console
 
 from replicator.demo.checkout import SCHEMAS, CheckoutError, find_root, migrate
 from replicator.demo.compare import compare, links, orphans
-from replicator.demo.lag import last_payment, measure
+from replicator.demo.lag import LagProbe
 from replicator.demo.product import Product, ProductError
-from replicator.demo.screen import Screen, new_console, new_screen
+from replicator.demo.screen import SPARKS_MAX, Screen, new_console, new_screen
 from replicator.demo.seed import count_rows, seed
 from replicator.demo.servers import PostgresServer, ServerError
 from replicator.demo.story import Step, Story
@@ -35,7 +35,6 @@ TRANSACTIONS_PER_SECOND: Final = 200.0
 STEP_SECONDS_MAX: Final = 180.0
 POLL_SECONDS: Final = 0.1
 INTERRUPTED: Final = 130
-_BEFORE_COPY_IS_DONE: Final = ("preparing", "copying")
 
 # Nothing here must outlive a crash of the machine, and the lag isn't that of a laptop's disk.
 _SETTINGS: Final = {"max_connections": "50", "shared_buffers": "64MB", "max_wal_size": "1GB"}
@@ -60,7 +59,7 @@ def run_demo(*, seconds: float = SECONDS, rows: int = ROWS, keep: bool = False) 
     except KeyboardInterrupt:
         console.print("interrupted; nothing is left behind")
         return INTERRUPTED
-    except (CheckoutError, ProductError, ServerError, psycopg.Error) as error:
+    except (CheckoutError, ProductError, ServerError, TimeoutError, psycopg.Error) as error:
         console.print(f"\nThe demo failed after {story.seconds:.1f} s.", style="bold red")
         console.out(str(error))
         return 1
@@ -96,11 +95,10 @@ def _interruptible() -> Iterator[None]:
 
 
 @dataclass(slots=True)
-class _Start:
-    """Where the daemon stood when streaming began."""
+class _Applied:
+    """What the daemon had applied at a moment."""
 
     at: float
-    wall: float
     rows: int
     transactions: int
 
@@ -147,21 +145,21 @@ class _Demo:
         self._during(lambda: self._product.run("plan"))
         self._finish(Step.PLAN, "nothing in the way")
         copied, copy_seconds = self._copy()
-        links_before, after = links(self._upgraded), last_payment(self._old)
-        start = self._stream(seconds)
+        links_before = links(self._upgraded)
+        probe = self._stack.enter_context(LagProbe(self._old, self._upgraded))
+        start = self._stream(seconds, probe)
 
         writer = self._writer
         self._begin(Step.DRAIN)
         writer.stop()
+        lag = probe.finish(STEP_SECONDS_MAX)
         stopped = time.monotonic()
         written = f"{writer.transactions:,} transactions, {writer.rolled_back:,} rolled back"
         self._finish(Step.WRITER, written)
-        self._during(lambda: self._product.run("wait", "--for", "caught-up", "--timeout", "60s"))
+        self._during(self._wait)
         self._finish(Step.DRAIN, "everything is applied")
-        end = self._product.status() or {}
-        streamed = Streamed(
-            end["rows_applied"] - start.rows, end["transactions_applied"] - start.transactions, stopped - start.at
-        )
+        end = self._applied()
+        streamed = Streamed(end.rows - start.rows, end.transactions - start.transactions, stopped - start.at)
 
         self._begin(Step.COMPARE)
         outcome = Outcome(
@@ -171,7 +169,7 @@ class _Demo:
             streamed=streamed,
             committed=writer.committed,
             rolled_back=writer.rolled_back,
-            lag=measure(self._old, self._upgraded, after=after, since=start.wall),
+            lag=lag,
             tables=compare(self._old, self._upgraded),
             orphans=orphans(self._upgraded),
             links_before=links_before,
@@ -195,34 +193,46 @@ class _Demo:
         """Start the daemon and follow it until both sides agree; returns rows copied and how long that took."""
         self._begin(Step.COPY)
         self._product.start()
-        self._follow(Step.COPY, lambda status: status["state"] not in _BEFORE_COPY_IS_DONE, _copy_note)
+        self._follow(Step.COPY, lambda status: status["state"] != "preparing", _copy_note)
+        began = time.monotonic()
+        self._follow(Step.COPY, lambda status: status["state"] != "copying", _copy_note)
+        seconds = time.monotonic() - began
         backfill = (self._story.status or {}).get("backfill") or {}
         copied = int(backfill.get("rows_done", 0))
         self._finish(Step.COPY, f"{copied:,} rows")
-        seconds = self._story.lines[Step.COPY].seconds
         self._begin(Step.CATCH_UP)
         self._follow(Step.CATCH_UP, lambda status: status["state"] == "streaming", _applied_note)
+        self._during(self._wait)  # streaming is a promise about the rows; the backlog may still be long
         self._finish(Step.CATCH_UP, _applied_note(self._story.status or {}))
         return copied, seconds
 
-    def _stream(self, seconds: float) -> _Start:
-        status = self._story.status or {}
-        start = _Start(time.monotonic(), time.time(), status["rows_applied"], status["transactions_applied"])
+    def _wait(self) -> str:
+        return self._product.run("wait", "--for", "caught-up", "--timeout", "60s")
+
+    def _stream(self, seconds: float, probe: LagProbe) -> _Applied:
+        start = self._applied()
         until = start.at + seconds
+
+        def note(status: dict[str, Any]) -> str:
+            probe.check()
+            self._story.lag, self._story.lags = probe.result(), probe.newest(SPARKS_MAX)
+            return f"{_applied_note(status)}; {max(0.0, until - time.monotonic()):.0f} s to go"
+
         self._begin(Step.STREAM)
-        self._follow(
-            Step.STREAM,
-            lambda _: time.monotonic() >= until,
-            lambda status: f"{_applied_note(status)}; {max(0.0, until - time.monotonic()):.0f} s to go",
-        )
+        self._follow(Step.STREAM, lambda _: time.monotonic() >= until, note, seconds_max=seconds + STEP_SECONDS_MAX)
         self._finish(Step.STREAM, _applied_note(self._story.status or {}))
         return start
 
     def _follow(
-        self, step: Step, done: Callable[[dict[str, Any]], bool], note: Callable[[dict[str, Any]], str]
+        self,
+        step: Step,
+        done: Callable[[dict[str, Any]], bool],
+        note: Callable[[dict[str, Any]], str],
+        *,
+        seconds_max: float = STEP_SECONDS_MAX,
     ) -> None:
         """Ask the daemon again and again, until it is done."""
-        deadline = time.monotonic() + max(STEP_SECONDS_MAX, 2 * SECONDS)
+        deadline = time.monotonic() + seconds_max
         while time.monotonic() < deadline:
             status = self._product.status()
             self._story.hear(status)
@@ -231,7 +241,13 @@ class _Demo:
                 if done(status):
                     return
             self._breathe()
-        raise ProductError(f"{step.value!r} took more than {STEP_SECONDS_MAX:.0f} s\n{self._product.log()}")
+        raise ProductError(f"{step.value!r} took more than {seconds_max:.0f} s\n{self._product.log()}")
+
+    def _applied(self) -> _Applied:
+        status = self._product.status()
+        if status is None:
+            raise ProductError(f"the daemon doesn't answer\n{self._product.log()}")
+        return _Applied(time.monotonic(), status["rows_applied"], status["transactions_applied"])
 
     def _during(self, work: Callable[[], str]) -> None:
         """Do something that takes a while, and keep the screen alive meanwhile."""

@@ -21,7 +21,7 @@ WIDTH_MAX = 100
 FRAMES_PER_SECOND = 8
 LINE_SECONDS = 1.0
 _SPARKS = "▁▂▃▄▅▆▇█"
-_SPARKS_MAX = 50
+SPARKS_MAX = 50
 _MARKS = {Progress.WAITING: ("·", "dim"), Progress.DONE: ("✔", "green"), Progress.FAILED: ("✘", "bold red")}
 
 
@@ -182,18 +182,14 @@ def _stream_panel(story: Story) -> RenderableType:
 
 
 def _numbers(story: Story, status: dict[str, Any]) -> Table:
-    p50, p99 = status["lag_p50_seconds"], status["lag_p99_seconds"]
     rates = Text.assemble(
         (f"{status['rows_per_second'] or 0:,.0f}", "bold"), (" rows/s   ", "dim"),
         (f"{status['transactions_per_second'] or 0:,.0f}", "bold"), (" transactions/s", "dim"),
     )  # fmt: skip
-    lag = Text(_sparkline(list(story.lags)[-_SPARKS_MAX:]), style="cyan")
-    if p50 is not None and p99 is not None:
-        lag.append_text(
-            Text.assemble(
-                ("  p50 ", "dim"), (milliseconds(p50), "bold"), ("  p99 ", "dim"), (milliseconds(p99), "bold")
-            )
-        )
+    lag = Text(_sparkline(story.lags[-SPARKS_MAX:]), style="cyan")
+    if story.lag is not None:
+        p50, p99 = milliseconds(story.lag.p50), milliseconds(story.lag.p99)
+        lag.append_text(Text.assemble(("  p50 ", "dim"), (p50, "bold"), ("  p99 ", "dim"), (p99, "bold")))
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim")
     table.add_column(no_wrap=True)

@@ -1,12 +1,11 @@
 """What the demo has done so far: the steps of its story and the numbers that a screen shows. No I/O."""
 
 import time
-from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-_LAG_POINTS = 120
+from replicator.demo.lag import Lag
 
 
 class Step(Enum):
@@ -62,14 +61,16 @@ class Story:
         began: seconds of the monotonic clock.
         lines: one a step.
         status: the daemon's newest answer; None before the first.
-        lags: the daemon's newest end-to-end lags, in seconds.
+        lag: measured by the demo itself; None before the first arrival.
+        lags: the newest of them, in seconds.
 
     """
 
     began: float = field(default_factory=time.monotonic)
     lines: dict[Step, Line] = field(default_factory=lambda: {step: Line() for step in Step})
     status: dict[str, Any] | None = None
-    lags: deque[float] = field(default_factory=lambda: deque(maxlen=_LAG_POINTS))
+    lag: Lag | None = None
+    lags: list[float] = field(default_factory=list)
 
     @property
     def seconds(self) -> float:
@@ -98,12 +99,8 @@ class Story:
 
     def hear(self, status: dict[str, Any] | None) -> None:
         """The daemon has answered, or not."""
-        if status is None:
-            return
-        self.status = status
-        lag = status["end_to_end_seconds"]
-        if self.lines[Step.STREAM].progress is Progress.RUNNING and lag is not None:
-            self.lags.append(lag)
+        if status is not None:
+            self.status = status
 
     def running(self, step: Step) -> bool:
         """Whether a step has begun and not ended."""

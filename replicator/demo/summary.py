@@ -111,11 +111,11 @@ def _numbers(outcome: Outcome) -> Table:
 
 def _lag(lag: Lag | None) -> Text:
     if lag is None:
-        return Text("unknown: no payment was made while streaming", style="yellow")
+        return Text("unknown: nothing was measured", style="yellow")
     return Text.assemble(
         ("p50 ", "dim"), (milliseconds(lag.p50), "bold"), ("   p99 ", "dim"), (milliseconds(lag.p99), "bold"),
         ("   most ", "dim"), milliseconds(lag.most),
-        (f"   from commit to commit, of {lag.samples:,} payments, by the servers' own clocks", "dim"),
+        (f"   from a commit to its sight on the other side, {lag.samples:,} times", "dim"),
     )  # fmt: skip
 
 

@@ -138,18 +138,43 @@ def test_links_are_those_of_the_staff(upgraded: Database) -> None:
     assert {(10, "read"): 1} == links(upgraded.dsn)
 
 
-def test_lag_is_between_the_two_commits(old: Database, upgraded: Database) -> None:
-    """The lag of a payment is the time from its commit on the old server to its commit on the upgraded one."""
-    began, last = time.time(), lag.last_payment(old.dsn)
-    old.execute("INSERT INTO payments (order_id, amount, method) VALUES (1, 1, 'cash')")
-    with upgraded.connect() as connection:
-        connection.execute("SET session_replication_role = replica")
-        connection.execute("INSERT INTO crm.payments VALUES (%s, gen_random_uuid(), 1, 'cash')", (last + 1,))
-    took = time.time() - began
+def follow(old: Database, upgraded: Database, stop: threading.Event) -> None:
+    """A replication of accounts that takes a tenth of a second at least."""
+    with old.connect(autocommit=True) as source, upgraded.connect(autocommit=True) as target:
+        target.execute("SET session_replication_role = replica")
+        done = 0
+        while not stop.wait(0.1):
+            for (number,) in source.execute("SELECT id FROM accounts WHERE id > %s ORDER BY id", (done,)).fetchall():
+                target.execute("INSERT INTO crm.accounts VALUES (%s, 'x', NULL, '{}', 'DE')", (number,))
+                done = number
 
-    found = lag.measure(old.dsn, upgraded.dsn, after=last, since=began)
+
+def test_lag_is_what_a_reader_sees(old: Database, upgraded: Database) -> None:
+    """The lag is the time from a commit on the old side until the row is seen on the upgraded one, for every probe."""
+    stop, measured = threading.Event(), threading.Event()
+    following = threading.Thread(target=follow, args=(old, upgraded, stop))
+    following.start()
+    try:
+        with lag.LagProbe(old.dsn, upgraded.dsn) as probe:
+            measured.wait(1)
+            found = probe.finish(30)
+    finally:
+        stop.set()
+        following.join()
 
     assert found is not None
-    assert 1 == found.samples
-    assert 0 < found.p50 < took
-    assert None is lag.measure(old.dsn, upgraded.dsn, after=last + 1, since=began)
+    assert [(found.samples,)] == old.execute("SELECT count(*) FROM accounts WHERE company = 'probe'")
+    assert found.samples > 5
+    assert 0 <= found.p50 <= found.p99 <= found.most
+    assert found.most > 0.03
+
+
+def test_lag_that_never_ends_is_told(old: Database, upgraded: Database) -> None:
+    """Rows that don't arrive are an error, not a lag of nothing."""
+    deadline, pause = time.monotonic() + 30, threading.Event()
+    with lag.LagProbe(old.dsn, upgraded.dsn) as probe:
+        while old.execute("SELECT count(*) FROM accounts WHERE company = 'probe'") == [(0,)]:
+            assert time.monotonic() < deadline
+            pause.wait(0.05)
+        with pytest.raises(TimeoutError, match="has not arrived"):
+            probe.finish(0.5)

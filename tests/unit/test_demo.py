@@ -155,6 +155,7 @@ def test_live_view_bears_what_is_unknown(step: Step) -> None:
     story.begin(step)
     story.hear(None)
     story.hear(STATUS)
+    story.lag, story.lags = lag.Lag(samples=2, p50=0.003, p99=0.004, most=0.004), [0.003, 0.004]
     with new_screen(console, story):
         pass
 
