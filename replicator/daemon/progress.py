@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
 from replicator.telemetry import BackfillState, ConnectorStatus, State, TableBackfill
@@ -47,13 +47,13 @@ async def _show(statuses: Sequence[ConnectorStatus]) -> None:
     root = logging.getLogger()
     before = list(root.handlers)
     root.handlers[:] = [_AboveTheBar(console, before[0].formatter if before else None)]
-    bars: dict[tuple[str, str], TaskID] = {}
     try:
         with _progress(console) as progress:
+            bars = _Bars(progress)
             while _copying(statuses):
-                _update(progress, bars, statuses, time.time())
+                bars.update(statuses, time.time())
                 await asyncio.sleep(REFRESH_SECONDS)
-            _update(progress, bars, statuses, time.time())
+            bars.update(statuses, time.time())
     finally:
         root.handlers[:] = before
 
@@ -63,25 +63,45 @@ def _progress(console: Console) -> Progress:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
         console=console,
     )
 
 
-def _update(
-    progress: Progress, bars: dict[tuple[str, str], TaskID], statuses: Sequence[ConnectorStatus], now: float
-) -> None:
-    for one in statuses:
-        for name, table in one.forward.backfill.items():
-            at = (one.name, name)
-            if at not in bars:
-                bars[at] = progress.add_task(f"{one.name} {name}", total=None, rate="")
-            progress.update(bars[at], completed=table.rows_done, total=table.rows_estimate, rate=_rate(table, now))
+class _Bars:
+    """A bar a connector, counting tables, and one for each table in hand: as many as there are workers."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._bars: dict[tuple[str, str], TaskID] = {}
+
+    def update(self, statuses: Sequence[ConnectorStatus], now: float) -> None:
+        """Draw what is so now."""
+        shown = set()
+        for one in statuses:
+            tables = one.forward.backfill
+            if not tables:
+                continue
+            shown.add((one.name, ""))
+            done = sum(table.state is BackfillState.DONE for table in tables.values())
+            rows = sum(table.rows_done for table in tables.values())
+            self._draw((one.name, ""), f"{one.name}: tables", done, len(tables), f"{rows:,} rows")
+            for name, table in tables.items():
+                if table.state is BackfillState.COPYING:
+                    shown.add((one.name, name))
+                    self._draw((one.name, name), f"  {name}", table.rows_done, table.rows_estimate, _note(table, now))
+        for at in self._bars.keys() - shown:
+            self._progress.remove_task(self._bars.pop(at))
+
+    def _draw(self, at: tuple[str, str], title: str, done: int, total: int | None, note: str) -> None:
+        if at not in self._bars:
+            self._bars[at] = self._progress.add_task(title, total=None, note="")
+        self._progress.update(self._bars[at], completed=done, total=total, note=note)
 
 
-def _rate(table: TableBackfill, now: float) -> str:
-    if table.state is not BackfillState.COPYING:
-        return str(table.state)
-    rate = table.rate.per_second(now)
-    return "" if rate is None else f"{rate:,.0f} rows/s"
+def _note(table: TableBackfill, now: float) -> str:
+    rate, eta = table.rate.per_second(now), table.eta_seconds(now)
+    notes = [] if rate is None else [f"{rate:,.0f} rows/s"]
+    if eta is not None:
+        notes.append(f"{eta:,.0f} s left")
+    return ", ".join(notes)
