@@ -35,6 +35,7 @@ def ask_daemon(connector: Connector) -> dict[str, Any] | None:
         with opener.open(request, timeout=TIMEOUT_SECONDS) as answer:
             found = json.load(answer)["connectors"]
     except urllib.error.HTTPError as error:
+        error.close()
         if error.code == 401:
             raise ReplicatorError(
                 f"what listens on {place} refuses this connector's http.token",
