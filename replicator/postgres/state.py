@@ -61,8 +61,8 @@ async def setup(connection: AsyncConnection[Any]) -> None:
 async def version(connection: AsyncConnection[Any]) -> int:
     """The version of the schema in this database, 0 where there is none."""
     with driver_errors("reading the version of the schema replicator"):
-        there = await fetch(connection, "SELECT pg_catalog.to_regclass('replicator.version') IS NOT NULL")
-        if not there[0][0]:
+        # Not to_regclass: its cached "no" outlives the wait for another process that makes the schema (tried).
+        if not await fetch(connection, state_sql.VERSION_THERE):
             return 0
         rows = await fetch(connection, "SELECT number FROM replicator.version")
     return int(rows[0][0]) if rows else 0

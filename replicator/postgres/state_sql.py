@@ -10,6 +10,11 @@ from typing import Final
 
 DIVISION_BY_ZERO: Final = "22012"
 
+VERSION_THERE: Final = (
+    "SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
+    "WHERE n.nspname = 'replicator' AND c.relname = 'version'"
+)
+
 # -- every transaction -------------------------------------------------------------------------------------------------
 
 BEGIN: Final = b"BEGIN"
