@@ -22,7 +22,7 @@ from replicator.postgres.sqlstate import driver_errors
 from replicator.tables import TableName
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
     from datetime import datetime
 
     from psycopg import AsyncConnection
@@ -244,7 +244,7 @@ class State:
         with driver_errors("answering a request"):
             await fetch(self._connection, state_sql.REQUEST_END, request.id, "failed" if failed else "done", message)
 
-    async def woken(self) -> AsyncIterator[None]:
+    async def woken(self) -> AsyncGenerator[None, None]:
         """Yields when somebody has left a request for this connector; the session serves nothing else meanwhile."""
         with driver_errors("listening for requests"):
             await self._connection.execute("LISTEN replicator")

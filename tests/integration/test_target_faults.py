@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from replicator.errors import ErrorKind, ReplicatorError
-from replicator.ports import Target, TargetTransaction
+from replicator.ports import Checkpoint, Target, TargetTransaction
 from replicator.writes import WriteAction
 from tests.fix_proxy import MakeProxy
 from tests.fix_target import CONNECTOR, MakeTargetWorld, TargetWorld, account, write
@@ -247,7 +247,7 @@ async def test_a_holder_of_another_role_is_waited_for(target_world: TargetWorld)
     )
     successor = world.target(dsn=world.database.server.dsn(world.database.name, role))
 
-    async def slow(tx: TargetTransaction) -> asyncio.Future[object]:
+    async def slow(tx: TargetTransaction) -> asyncio.Future[list[Checkpoint]]:
         await tx.write(write(world.table(), A.INSERT, account(1)))
         taking = asyncio.ensure_future(successor.take_over(1))
         await eventually(lambda: bool(world.database.execute(WAITING_FOR_FEED)))
