@@ -40,7 +40,7 @@ class Contender(Protocol):
         """End, with the slot free."""
 
     def cpu_seconds(self) -> float | None:
-        """CPU time of the consuming process so far, without the target's backend; None where it is one with it."""
+        """CPU time of a process of its own beside the two servers so far, None where there is none."""
 
     def check(self) -> None:
         """Fail at once when it has ended by itself."""
@@ -192,13 +192,13 @@ class Drain:
     Attributes:
         seconds: from the start of its replication session to the moment that the target has all.
         cold_seconds: likewise from the command to start.
-        cpu_seconds: CPU of the consuming process, or None.
+        cpu_seconds: CPU time by process: the walsender, the backends (or apply worker) on the target, the daemon.
 
     """
 
     seconds: float
     cold_seconds: float
-    cpu_seconds: float | None = None
+    cpu_seconds: dict[str, float]
 
     def rate(self, rows: int) -> float:
         """Rows a second."""
@@ -214,27 +214,38 @@ def drain(contender: Contender, source: Database, phase: int) -> Drain:
     wait_until_free(source, contender.slot)
     cold = time.time()
     contender.start()
-    begun: float | None = None
+    walsender: tuple[int, float] | None = None
     deadline = time.monotonic() + DRAIN_SECONDS_MAX
     with source.connect(autocommit=True) as there, contender.target.connect(autocommit=True) as here:
         while here.execute("SELECT 1 FROM public.finished WHERE phase = %s", [phase]).fetchone() is None:
-            if begun is None:
-                row = there.execute(
-                    "SELECT extract(epoch FROM backend_start)::float8 FROM pg_stat_activity "
+            if walsender is None:
+                walsender = there.execute(
+                    "SELECT pid, extract(epoch FROM backend_start)::float8 FROM pg_stat_activity "
                     "WHERE pid = (SELECT active_pid FROM pg_replication_slots WHERE slot_name = %s)",
                     [contender.slot],
                 ).fetchone()
-                begun = None if row is None else float(row[0])
             contender.check()
             if time.monotonic() > deadline:
                 contender.fail(f"took more than {DRAIN_SECONDS_MAX:g} s")
             _pause(POLL_SECONDS)
         done = time.time()
-    cpu = contender.cpu_seconds()
+        if walsender is None:
+            contender.fail("the backlog is too small to be measured")
+        writers = here.execute(
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        ).fetchall()
+        cpu = {"walsender": _cpu_seconds(walsender[0]), "target": sum(_cpu_seconds(pid) for (pid,) in writers)}
+    daemon = contender.cpu_seconds()
     contender.stop()
-    if begun is None:
-        contender.fail("the backlog is too small to be measured")
-    return Drain(done - begun, done - cold, cpu)
+    return Drain(done - walsender[1], done - cold, cpu if daemon is None else cpu | {"daemon": daemon})
+
+
+def _cpu_seconds(pid: int) -> float:
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
+    return float(times.user + times.system)
 
 
 def wait_until_free(source: Database, slot: str) -> None:

@@ -88,6 +88,7 @@ def _contender(name: str, source: Database, target: Database, folder: Path) -> C
 def _report(drains: dict[tuple[str, str], list[Drain]], names: list[str], major: int | None) -> None:
     facts: dict[str, Any] = {"rows": ROWS, "rounds": ROUNDS, "old_server": major, "operations": {}}
     lines = []
+    busy: dict[str, list[str]] = defaultdict(list)
     for operation in OPERATIONS:
         native = median(one.rate(ROWS) for one in drains[names[0], operation])
         result: dict[str, Any] = {}
@@ -95,16 +96,25 @@ def _report(drains: dict[tuple[str, str], list[Drain]], names: list[str], major:
         for name in names:
             runs = drains[name, operation]
             rate = median(one.rate(ROWS) for one in runs)
-            cpu = [one.cpu_seconds for one in runs if one.cpu_seconds is not None]
+            cpu = {
+                process: round(median(one.cpu_seconds[process] for one in runs) / ROWS * 1e6, 2)
+                for process in runs[0].cpu_seconds
+            }
             result[name] = {
                 "rows_per_second": round(rate),
                 f"ratio_to_{names[0]}": round(rate / native, 3),
                 "seconds": [round(one.seconds, 3) for one in runs],
                 "cold_seconds": [round(one.cold_seconds, 3) for one in runs],
-                "process_cpu_seconds": round(median(cpu), 3) if cpu else None,
+                "cpu_microseconds_per_row": cpu,
             }
+            busy[operation].append(" + ".join(f"{one:.1f}" for one in cpu.values()))
             line.append(f"{rate:,.0f}" if name == names[0] else f"{rate:,.0f}  ({rate / native:.2f})")
         facts["operations"][operation] = result
         lines.append(line)
     show(f"rows a second, {ROWS:,} rows, one lane (ratio to {names[0]})", ["", *names], lines)
+    show(
+        "CPU µs a row: walsender + target (+ daemon, its start included)",
+        ["", *names],
+        [[key, *cells] for key, cells in busy.items()],
+    )
     write_result("throughput", facts)
