@@ -113,6 +113,7 @@ class _Demo:
         self._stack = stack
         self._old = ""
         self._upgraded = ""
+        self._daemon_runs = False
         self._product: Product
         self._writer: Writer
 
@@ -193,6 +194,7 @@ class _Demo:
         """Start the daemon and follow it until both sides agree; returns rows copied and how long that took."""
         self._begin(Step.COPY)
         self._product.start()
+        self._daemon_runs = True
         self._follow(Step.COPY, lambda status: status["state"] != "preparing", _copy_note)
         began = time.monotonic()
         self._follow(Step.COPY, lambda status: status["state"] != "copying", _copy_note)
@@ -254,6 +256,8 @@ class _Demo:
         with ThreadPoolExecutor(1) as pool:
             result = pool.submit(work)
             while not result.done():
+                if self._daemon_runs:
+                    self._story.hear(self._product.status())
                 self._breathe()
             result.result()
 

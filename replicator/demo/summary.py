@@ -162,7 +162,7 @@ def _next(root: Path) -> Table:
         ("connectors/crm.py", "the transforms, with their way back"),
         ("schemas/crm", "the SQL of both sides"),
         ("README.md", "what it is for, and the words that it uses"),
-        ("replicator demo --keep", "leaves both databases and the daemon running until Ctrl-C, to look around"),
+        ("replicator demo --keep", "leaves it all running until Ctrl-C, to look around"),
         ("replicator plan FILE", "what would happen to your own two databases; changes nothing"),
     ):
         if where == "README.md" and not (root / where).exists():
