@@ -71,7 +71,7 @@ class Outcome:
     rows: list[list[TargetRow]]
 
 
-class NeedsFetch(BaseException):  # noqa: N818 - control flow, not a failure
+class NeedsFetch(BaseException):
     """A transform read a column that is UNCHANGED: fetch the row from the source by its key, then run it again.
 
     Not an Exception: a transform that catches Exception must not go on without the value.
@@ -170,8 +170,11 @@ class Mapping:
 
     @property
     def reads_back(self) -> bool:
-        """Whether an event isn't the aggregate, so that it is read from the source again."""
-        return len(self.sources) > 1
+        """Whether an event isn't the aggregate, so that it is read from the source again.
+
+        So it is with several source tables, and with a predicate on the source, which only the source can evaluate.
+        """
+        return len(self.sources) > 1 or (self.owns_source is not None and not self.multiset)
 
     @property
     def multiset(self) -> bool:

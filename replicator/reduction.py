@@ -11,13 +11,13 @@ same row, or from a complete old tuple. Otherwise the row is fetched from the so
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any, cast
 
 from replicator.errors import ErrorKind, ReplicatorError
 from replicator.events import UNCHANGED, ChangeEvent, Key, Op, Relation, Values
+from replicator.keys import KeyOf, Keys, identity_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping as MappingType
@@ -66,32 +66,6 @@ class Segment:
     xids: set[int] = field(default_factory=set)
 
 
-KeyOf = Callable[[Values], tuple[Any, ...]]
-"""A row's key; an element is None or UNCHANGED where the row doesn't carry it."""
-
-
-def key_getter(relation: Relation, columns: Sequence[str]) -> KeyOf:
-    """A function from a row's values to the values of `columns`.
-
-    Raises:
-        ReplicatorError: SCHEMA, when the relation lacks one of them.
-
-    """
-    try:
-        at = [relation.positions[name] for name in columns]
-    except KeyError as missing:
-        raise ReplicatorError(
-            f"the stream's rows of {relation.table} have no column {missing.args[0]!r}, which is part of the key",
-            kind=ErrorKind.SCHEMA,
-            table=str(relation.table),
-            hint="the table was changed while running: adapt the connector, run `replicator plan`, and start again",
-        ) from None
-    if len(at) == 1:
-        only = at[0]
-        return lambda values: (values[only],)
-    return itemgetter(*at)
-
-
 class ReshapedError(ReplicatorError):
     """Rows of the stream have columns that the table didn't have when the mappings were compiled."""
 
@@ -105,64 +79,6 @@ class ReshapedError(ReplicatorError):
         )
         self.relation = relation
         self.columns = columns
-
-
-class Keys:
-    """Key getters by relation and columns, cached: a relation object lives as long as its shape."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[int, tuple[str, ...]], tuple[Relation, KeyOf]] = {}
-
-    def getter(self, relation: Relation, columns: tuple[str, ...]) -> KeyOf:
-        """The getter for `columns` of `relation`."""
-        known = self._known.get((id(relation), columns))
-        if known is None:
-            # The relation is kept beside its getter: its id stays taken.
-            known = (relation, key_getter(relation, columns))
-            self._known[id(relation), columns] = known
-        return known[1]
-
-    def of_event(self, side: Side, event: ChangeEvent) -> list[Key]:
-        """The aggregate's keys that an event touches: one, or the old and the new one.
-
-        Raises:
-            ReplicatorError: SCHEMA, when the old tuple doesn't carry the key.
-
-        """
-        key_of = self.getter(event.relation, side.key)
-        keys = []
-        if event.before is not None:
-            before = key_of(event.before)
-            if None in before:
-                raise _identity_error(side, event)
-            keys.append(before)
-        elif event.op is Op.DELETE:
-            raise _identity_error(side, event)
-        if event.after is not None:
-            after = key_of(event.after)
-            if UNCHANGED in after:  # a TOASTed key column that didn't change: the old tuple carries it
-                if not keys:
-                    raise _identity_error(side, event)
-                after = tuple(old if new is UNCHANGED else new for old, new in zip(keys[0], after, strict=True))
-            if None in after:
-                # A child row that belongs to no parent is part of no aggregate.
-                return keys
-            if after not in keys:
-                keys.append(after)
-        return keys
-
-
-def _identity_error(side: Side, event: ChangeEvent) -> ReplicatorError:
-    columns = ", ".join(side.key)
-    return ReplicatorError(
-        f"an old row of {event.relation.table} came without its key ({columns})",
-        kind=ErrorKind.SCHEMA,
-        table=str(event.relation.table),
-        hint=(
-            f"nothing was applied of it; ALTER TABLE {event.relation.table} REPLICA IDENTITY FULL (or USING an index "
-            "that has these columns) makes later events carry it; then `replicator resync` the table"
-        ),
-    )
 
 
 class Reducer:
@@ -284,10 +200,10 @@ def _reduce_rows(events: list[ChangeEvent], key_of: KeyOf, side: Side, reduced: 
         if before is not None:
             old = key_of(before)
             if None in old:
-                raise _identity_error(side, event)
+                raise identity_error(side, event)
         if op is delete:
             if old is None:
-                raise _identity_error(side, event)
+                raise identity_error(side, event)
             _forget(reduced, old)
             deletes.add(old)
             continue

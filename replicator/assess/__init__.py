@@ -142,7 +142,7 @@ def _whole_transactions(mappings: Mappings, lanes: int, *, slot: bool) -> tuple[
         return False, f"apply.lanes is {lanes}: each lane commits its part of a transaction by itself"
     back = [mapping.name for mapping in mappings.all if mapping.reads_back]
     if back:
-        return False, f"aggregates of several tables are read as they are now, not as they were: {', '.join(back)}"
+        return False, f"aggregates that are read back are read as they are now, not as they were: {', '.join(back)}"
     return True, "one lane from a slot, and no aggregate that is read back"
 
 

@@ -7,8 +7,8 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from replicator.events import Key, Relation, Values
+from replicator.keys import Keys
 from replicator.mapping import Mapping, NeedsFetch, Outcome, SourceAggregate, SourceRows
-from replicator.reduction import Keys
 
 if TYPE_CHECKING:
     from replicator.ports import Reader, SourceSnapshot
@@ -59,12 +59,12 @@ class AggregateReader:
         """Read the aggregates of these keys.
 
         Returns:
-            Those that have a root row, and the keys of those that have none.
+            Those that have a root row which the mapping owns, and the keys of those that have none.
 
         """
         wanted = list(keys)
         root = mapping.root
-        rows = await snapshot.rows(root.table, root.key, wanted)
+        rows = await snapshot.rows(root.table, root.key, wanted, where=mapping.owns_source)
         aggregates = await self.of_roots(snapshot, mapping, rows)
         there = {aggregate.key for aggregate in aggregates}
         asked = set(wanted)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 from replicator.errors import ReplicatorError
 from replicator.events import ChangeEvent, Key, Op, Position
+from replicator.keys import Keys
 from replicator.ports import DeadLetter
-from replicator.reduction import Keys, event_values
+from replicator.reduction import event_values
 
 if TYPE_CHECKING:
     from replicator.mapping import Mapping, Mappings

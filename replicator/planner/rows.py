@@ -111,37 +111,36 @@ def plan_rows(
 
     """
     shape = _projection(mapping, relation)
-    table, name = mapping.target.table, mapping.name
-    writes: list[Write] = []
-    if deletes:
-        writes.append(
-            Write(
-                table,
-                WriteAction.DELETE,
-                columns=shape.key,
-                key=shape.key,
-                rows=deletes,
-                predicate=mapping.owns,
-                translations=shape.key_translations,
-                mapping=name,
-            )
-        )
+    writes = [_plan_deletes(mapping, shape, deletes)] if deletes else []
     if updates:
         writes.extend(_plan_updates(mapping, shape, updates))
     for action, rows in ((WriteAction.UPSERT, upserts), (WriteAction.INSERT, inserts)):
         if rows:
             writes.append(
                 Write(
-                    table,
+                    mapping.target.table,
                     action if shape.insertable else WriteAction.UPSERT,
                     columns=shape.columns,
                     key=shape.key,
                     rows=shape.rows(rows),
                     translations=shape.translations,
-                    mapping=name,
+                    mapping=mapping.name,
                 )
             )
     return writes
+
+
+def _plan_deletes(mapping: Mapping, shape: _Projection, deletes: Sequence[Key]) -> Write:
+    return Write(
+        mapping.target.table,
+        WriteAction.DELETE,
+        columns=shape.key,
+        key=shape.key,
+        rows=deletes,
+        predicate=mapping.owns,
+        translations=shape.key_translations,
+        mapping=mapping.name,
+    )
 
 
 def _plan_updates(mapping: Mapping, shape: _Projection, updates: Iterable[Values]) -> list[Write]:

@@ -183,12 +183,16 @@ def transform(
             )  # fmt: skip
         except DeclarationError as error:
             _refuse(function, error)
-        loading = _LOADING.get()
-        if loading is not None:
-            loading.append(made)
+        _collect(made)
         return made
 
     return decorate
+
+
+def _collect(made: Transform[Any, Any]) -> None:
+    loading = _LOADING.get()
+    if loading is not None:
+        loading.append(made)
 
 
 @contextmanager
