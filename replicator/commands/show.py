@@ -26,6 +26,7 @@ def status_lines(document: dict[str, Any]) -> list[str]:
         *_numbers(document),
         *_backfill(document.get("backfill")),
         *_tables(document.get("tables") or {}),
+        *_stale(document.get("stale") or {}),
         *_error(document),
     ]
 
@@ -114,6 +115,10 @@ def _tables(tables: dict[str, dict[str, int]]) -> list[str]:
         f"    {name:<{width}}  " + ", ".join(f"{rows:,} {operation}" for operation, rows in counts.items() if rows)
         for name, counts in busy.items()
     ]
+
+
+def _stale(mappings: dict[str, str]) -> list[str]:
+    return [click.style(f"  {name} needs a resync: {reason}", fg="yellow") for name, reason in mappings.items()]
 
 
 def _error(document: dict[str, Any]) -> list[str]:

@@ -71,6 +71,8 @@ def _next(document: dict[str, Any], file: Path) -> tuple[str, str]:
         return f"replicator run {file}", "no daemon runs"
     if document["state"] == "failed":
         return f"replicator plan {file}", "what stands in the way"
+    if document.get("stale"):
+        return f"replicator resync {file} {next(iter(document['stale']))}", "its rows may have changed without an event"
     if document["state"] == "streaming":
         return f"replicator wait {file} --for caught-up", "for scripts"
     return f"replicator status {file} --watch", "to follow it"

@@ -131,7 +131,7 @@ async def _fill(status: FeedStatus, feed: FeedState, connector: Connector) -> No
         if len(known) == len(times):
             status.proven(min(known))
     store = PostgresBackfillStore(upgraded_dsn(connector), connector.name, FORWARD)
-    schema = PostgresSchemaStore(connector.upgraded.dsn.reveal(), connector.name, FORWARD)
+    schema = PostgresSchemaStore(upgraded_dsn(connector), connector.name, FORWARD)
     status.stale = {stale.mapping: stale.reason for stale in await schema.stale()}
     for name, copied in (await store.load(JOB)).items():
         table = TableBackfill(name, rows_done=copied.rows, chunks_done=len(copied.chunks))

@@ -22,6 +22,7 @@ import structlog
 
 from replicator.daemon.parts import FORWARD, Parts, old_dsn, open_parts, upgraded_dsn
 from replicator.daemon.requests import RequestDesk
+from replicator.daemon.schema import SchemaGuard
 from replicator.daemon.streaming import Streaming, StreamingOptions, unless_stopped
 from replicator.engine.apply import Applier
 from replicator.engine.backfill import JOB, Backfill, BackfillSettings
@@ -87,6 +88,7 @@ class _Session:
         self._log = log
         self._source: SlotSource
         self._mappings: Mappings
+        self._schema: SchemaGuard
 
     async def prepare(self) -> None:
         """Compile, take over, and see that publication and slot are there."""
@@ -100,6 +102,8 @@ class _Session:
         await self._enter(State.PREPARING)
         copies = await parts.store.load(JOB)
         begun = bool(copies) or any(one.position is not None for one in checkpoints)
+        self._schema = SchemaGuard(parts, self._mappings, self._status)
+        await self._schema.begin()
         await self._publish()
         await self._hold_back(begun=begun)
         if connector.backfill.enabled and not all(
@@ -170,6 +174,7 @@ class _Session:
             reader=parts.reader,
             target=parts.target,
             rows=parts.chunks,
+            store=parts.store,
             mappings=self._mappings,
             settings=parts.feed_settings,
             status=self._status,
@@ -185,12 +190,16 @@ class _Session:
         async def copy_again(tables: Sequence[str]) -> str:
             for table in tables:
                 resync.find(table)  # an unknown one is told before anything is done
-            answers = []
+            answers: list[str] = []
             for table in tables:
-                done = await resync.run(table)
-                await self._enter(State.CATCHING_UP)
-                await streaming.settled(Position(done.insert_lsn))
-                answers.append(f"{table}: {done.rows:,} rows copied again, {done.deleted:,} deleted")
+
+                async def copy(table: str = table) -> None:
+                    done = await resync.run(table)
+                    await self._enter(State.CATCHING_UP)
+                    await streaming.settled(Position(done.insert_lsn))
+                    answers.append(f"{table}: {done.rows:,} rows copied again, {done.deleted:,} deleted")
+
+                await self._schema.resynced(resync.find(table).name, copy)
             return "; ".join(answers)
 
         desk = RequestDesk(upgraded_dsn(connector), connector.name, FORWARD, feed, copy_again)
@@ -202,6 +211,7 @@ class _Session:
             enter=self._enter,
             settle=self._deferred(feed).settle,
             serve=desk.serve,
+            watch=self._schema.run,
         )
         await self._enter(State.CATCHING_UP)
         try:

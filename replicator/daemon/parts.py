@@ -16,6 +16,7 @@ from replicator.errors import ErrorKind, ReplicatorError
 from replicator.postgres.backfill_state import PostgresBackfillStore
 from replicator.postgres.copying import PostgresChunkTarget
 from replicator.postgres.reader import PostgresReader
+from replicator.postgres.schema_state import PostgresSchemaStore
 from replicator.postgres.session import configured
 from replicator.postgres.sessions import origin_prefix
 from replicator.postgres.slot import SlotSource
@@ -68,6 +69,7 @@ class Parts:
         target: the upgraded one.
         store: progress of copies, in the target.
         chunks: writes of copies.
+        schema: what the schema watch has seen, in the target.
 
     """
 
@@ -77,6 +79,7 @@ class Parts:
     target: PostgresTarget
     store: PostgresBackfillStore
     chunks: PostgresChunkTarget
+    schema: PostgresSchemaStore
 
     async def mappings(self) -> Mappings:
         """What the forward feed does, from the connector, its transforms and both catalogs as they are now.
@@ -149,8 +152,9 @@ async def open_parts(connector: Connector, former: Holder | None = None) -> Asyn
     reader = PostgresReader(old, name, connections_max=connector.backfill.workers + _READS)
     target = PostgresTarget(upgraded, connector=connector.name, feed=FORWARD, source_dsn=old, former=former)
     store = PostgresBackfillStore(upgraded, connector.name, FORWARD)
+    schema = PostgresSchemaStore(upgraded, connector.name, FORWARD)
     try:
-        yield Parts(connector, connector.stream, reader, target, store, PostgresChunkTarget())
+        yield Parts(connector, connector.stream, reader, target, store, PostgresChunkTarget(), schema)
     finally:
         await target.close()
         await reader.close()

@@ -62,6 +62,7 @@ class Streaming:
         enter: changes the state.
         settle: writes what was kept out of the copy, once the feed has passed every snapshot.
         serve: carries out requests, until cancelled.
+        watch: looks for changes that the stream doesn't tell, until cancelled.
 
     """
 
@@ -75,6 +76,7 @@ class Streaming:
         enter: Callable[[State], Awaitable[None]],
         settle: Callable[[Callable[[int], Awaitable[None]]], Awaitable[None]],
         serve: Callable[[], Coroutine[Any, Any, None]],
+        watch: Callable[[], Coroutine[Any, Any, None]],
     ) -> None:
         self._feed = feed
         self._source = source
@@ -83,6 +85,7 @@ class Streaming:
         self._enter = enter
         self._settle = settle
         self._serve = serve
+        self._watch = watch
         self._log = structlog.get_logger("replicator.daemon").bind(connector=status.connector, feed=status.feed)
         self._beats = options.heartbeat_seconds > 0
 
@@ -99,6 +102,7 @@ class Streaming:
                 group.create_task(self._watch_lag()),
                 group.create_task(self._prove()),
                 group.create_task(self._serve_requests()),
+                group.create_task(self._watch()),
             ]
             try:
                 await self._feed.run(stop)

@@ -7,6 +7,7 @@ A connection that breaks is made anew at the next transaction; the checkpoint te
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +64,8 @@ class PostgresTarget:
         self._positions: dict[int, str | None] = {}
         self._sessions: dict[str, FeedSession] = {}
         self._control: AsyncConnection[Any] | None = None
+        self._catalogs: AsyncConnection[Any] | None = None
+        self._looking = asyncio.Lock()
         self._source: Wire | None = None
         self._statements = StatementCache()
         self._keys = KeyCache()
@@ -186,16 +189,20 @@ class PostgresTarget:
             raise superseded(self.holder)
 
     async def catalog(self) -> Catalog:
-        """The target's catalog now."""
-        return await read_catalog(await self._controller())
+        """The target's catalog now, read on a session of its own: its one snapshot spans several statements."""
+        async with self._looking:
+            if self._catalogs is None or self._catalogs.closed:
+                self._catalogs = await connect(self._dsn, f"{self._connector}/{self._feed}/catalog")
+            return await read_catalog(self._catalogs)
 
     async def close(self) -> None:
         """End all connections. Idempotent."""
         await self._end_sessions()
-        for connection in (self._control, None if self._source is None else self._source.connection):
+        source = None if self._source is None else self._source.connection
+        for connection in (self._control, self._catalogs, source):
             if connection is not None:
                 await connection.close()
-        self._control = self._source = None
+        self._control = self._catalogs = self._source = None
 
     async def _end_sessions(self) -> None:
         sessions, self._sessions = self._sessions, {}

@@ -52,6 +52,7 @@ def feed_document(status: FeedStatus, now: float) -> dict[str, Any]:
         "retries": dict(status.retries),
         "tables": _tables(status),
         "backfill": _backfill(status, now),
+        "stale": dict(status.stale),
         "error": None if status.trouble is None else _trouble(status.trouble),
         "retry_at": status.retry_at,
     }

@@ -202,6 +202,7 @@ class FeedStatus:
         retained_wal_bytes: WAL that the slot holds back.
         backlog_offsets: Kafka records not yet read; None for a slot.
         backfill: by source table name.
+        stale: mappings that need a resync, because rows may have changed without an event; with the reason.
         trouble: the error that is being retried, or that stopped the feed; None when all is well.
         retry_at: when the next attempt begins; None when none is waited for.
 
@@ -229,6 +230,7 @@ class FeedStatus:
     retained_wal_bytes: int | None = None
     backlog_offsets: int | None = None
     backfill: dict[str, TableBackfill] = field(default_factory=dict)
+    stale: dict[str, str] = field(default_factory=dict)
     trouble: Trouble | None = None
     retry_at: float | None = None
     batch_rows: Histogram = field(default_factory=_rows)
