@@ -269,6 +269,9 @@ class PostgresReader:
                 await connection.execute("", prepare=False)  # a server restart ends idle sessions unseen
             except psycopg.Error:
                 await connection.close()
+            except BaseException:  # cancelled
+                await connection.close()
+                raise
             else:
                 return connection
         connection = await connect(
