@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+ORDERING: Final = ("<", "<=", "=", ">=", ">")
+"""Names of a btree class's operators, by strategy, as nearly every type has them."""
 _PLAIN: Final = re.compile(r"[a-z_][a-z0-9_$]*\Z")
 _PART: Final = re.compile(r'"((?:[^"]|"")+)"|([^".\s]+)')
 
@@ -79,6 +81,7 @@ class Column:
         operator_schema: schema of that class's operators `=`, `<`, `>`; '' where the type has none. Where it isn't
             pg_catalog a bare `=` means another operator or none (citext: that of text, which can't use the index);
             write `OPERATOR(schema.=)`.
+        operator_names: of that class's operators, by strategy; hstore's are called otherwise.
         base_typmod: the modifier in force on `cast_type`: a domain's own, else `typmod`.
         fast_default: rows older than the column show a default that no event has carried (`atthasmissing`).
         version: xmin of the column's row in pg_attribute: another one after every ALTER of the column.
@@ -96,6 +99,7 @@ class Column:
     identity: str = ""
     comparable: bool = True
     operator_schema: str = "pg_catalog"
+    operator_names: tuple[str, ...] = ORDERING
     base_typmod: int = -1
     fast_default: bool = field(default=False, compare=False)
     version: int = field(default=0, compare=False)

@@ -264,6 +264,7 @@ def _column(row: tuple[Any, ...], types: ColumnTypes) -> Column:
         identity=identity,
         comparable=operators == "pg_catalog",
         operator_schema=operators,
+        operator_names=types.operator_names(oid),
         base_typmod=types.typmod(oid, typmod),
         fast_default=fast_default,
         version=version,

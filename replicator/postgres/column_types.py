@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from psycopg import sql
 
+from replicator.tables import ORDERING
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -51,7 +53,13 @@ TYPES: Final = sql.SQL("""
             WHERE a.attrelid = t.typrelid AND t.typtype = 'c' AND a.attnum > 0 AND NOT a.attisdropped
         ),
         (
-            SELECT n.nspname::text FROM pg_catalog.pg_opclass c
+            SELECT ARRAY[n.nspname::text] || ARRAY(
+                SELECT p.oprname::text FROM pg_catalog.pg_amop o
+                JOIN pg_catalog.pg_operator p ON p.oid = o.amopopr
+                WHERE o.amopfamily = c.opcfamily AND o.amoplefttype = c.opcintype AND o.amoprighttype = c.opcintype
+                ORDER BY o.amopstrategy
+            )
+            FROM pg_catalog.pg_opclass c
             JOIN pg_catalog.pg_am m ON m.oid = c.opcmethod AND m.amname = 'btree'
             JOIN pg_catalog.pg_amop o ON o.amopfamily = c.opcfamily AND o.amopstrategy = 3
                 AND o.amoplefttype = c.opcintype AND o.amoprighttype = c.opcintype
@@ -84,7 +92,7 @@ class TypeFacts:
     not_null: bool
     has_default: bool
     attributes: list[int]
-    operator_schema: str | None
+    operators: list[str] | None  # schema of the default btree class's operators, then their names by strategy
 
 
 @dataclass(frozen=True)
@@ -125,8 +133,8 @@ class ColumnTypes:
     def operator_schema(self, oid: int) -> str:
         """The schema of the operators `=`, `<`, `>` of the type's default btree class, '' where there is none."""
         found = self.base(oid)
-        if found.operator_schema is not None:
-            return found.operator_schema
+        if found.operators is not None:
+            return found.operators[0]
         if found.kind in "erm":  # enums, ranges, multiranges: any* classes
             return "pg_catalog"
         if found.element:
@@ -134,6 +142,11 @@ class ColumnTypes:
         if found.kind == "c":
             return "pg_catalog" if all(self.operator_schema(part) for part in found.attributes) else ""
         return ""
+
+    def operator_names(self, oid: int) -> tuple[str, ...]:
+        """The names of the operators of the type's default btree class, by strategy: `<`, `<=`, `=`, `>=`, `>`."""
+        found = self.base(oid)
+        return ORDERING if found.operators is None else tuple(found.operators[1:])
 
 
 async def read_types(connection: AsyncConnection[Any], tables: list[int]) -> ColumnTypes:

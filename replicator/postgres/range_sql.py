@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Final, LiteralString
 
 from psycopg import sql
 
+from replicator.tables import ORDERING
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -163,11 +165,11 @@ def _compare(
 ) -> sql.Composable:
     """`ROW(a, b) > ROW($1, $2)`: a row comparison, by which a btree index is searched with all columns.
 
-    A row is compared by operators of one name. Where those of its columns live in different schemas, the comparison is
-    written out: `a >= $1 AND (a > $1 OR (a = $1 AND b > $2))`, whose first condition the index serves.
+    A row is compared by operators of one name. Where those of its columns have several, or live in several schemas, it
+    is written out: `a >= $1 AND (a > $1 OR (a = $1 AND b > $2))`, whose first condition the index serves.
     """
     casts = [sql.SQL("{}::{}").format(bound, _type(table, column)) for column, bound in zip(by, bounds, strict=True)]
-    if len({table.by_name[column].operator_schema for column in by}) == 1:
+    if len({(one.operator_schema, one.operator_names) for one in map(table.by_name.__getitem__, by)}) == 1:
         return sql.SQL("ROW({}) {} ROW({})").format(_columns(by), _operator(table, by[0], sign), _COMMA.join(casts))
 
     def one(at: int, operator: LiteralString) -> sql.Composed:
@@ -207,8 +209,9 @@ def _type(table: Table, column: str) -> sql.SQL:
 
 
 def _operator(table: Table, column: str, sign: LiteralString) -> sql.Composed:
-    schema = table.by_name[column].operator_schema or "pg_catalog"
-    return sql.SQL("OPERATOR({}.{})").format(sql.Identifier(schema), sql.SQL(sign))
+    found = table.by_name[column]
+    name = found.operator_names[ORDERING.index(sign)]  # an operator's name needs no quotes, and takes none
+    return sql.SQL("OPERATOR({}.{})").format(sql.Identifier(found.operator_schema or "pg_catalog"), sql.SQL(name))
 
 
 def equality(table: Table, column: str) -> sql.Composed:
