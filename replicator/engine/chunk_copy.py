@@ -52,6 +52,9 @@ def first_way(mapping: Mapping, *, rows_there: bool = False) -> Way:
     """The fastest way for this mapping."""
     if mapping.function is not None or mapping.key_map is not None or mapping.references:
         return Way.VALUES
+    table = mapping.target.table
+    if any(key.deferrable for key in table.unique_keys) or table.deferrable_exclusions:
+        return Way.VALUES  # checked by triggers, which don't fire in the role in which COPY runs
     return Way.OVER if rows_there and not mapping.multiset else Way.PIPE
 
 
