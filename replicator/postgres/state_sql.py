@@ -22,7 +22,11 @@ COMMIT: Final = b"COMMIT"
 ROLLBACK: Final = b"ROLLBACK"
 DEFER: Final = b"SET CONSTRAINTS ALL DEFERRED"
 PING: Final = b"SELECT 1"
-EPOCH: Final = (
+EPOCH_OF_LANE: Final = (
+    b"SELECT 1 / count(*) FROM (SELECT FROM replicator.checkpoint WHERE connector = $1::text AND feed = $2::text "
+    b"AND epoch = $3::bigint AND lane = $4::integer FOR UPDATE) AS current"
+)
+EPOCH_OF_FEED: Final = (
     b"SELECT 1 / count(*) FROM (SELECT FROM replicator.feed "
     b"WHERE connector = $1::text AND feed = $2::text AND epoch = $3::bigint FOR SHARE) AS current"
 )
@@ -103,10 +107,12 @@ BACKENDS_FORGET: Final = (
 CHECKPOINTS: Final = (
     "SELECT lane, position, commit_time FROM replicator.checkpoint WHERE connector = $1 AND feed = $2 ORDER BY lane"
 )
+CHECKPOINTS_LOCK: Final = CHECKPOINTS + " FOR UPDATE"
+CHECKPOINTS_TAKE: Final = "UPDATE replicator.checkpoint SET epoch = $3 WHERE connector = $1 AND feed = $2"
 CHECKPOINTS_FORGET: Final = "DELETE FROM replicator.checkpoint WHERE connector = $1 AND feed = $2"
 CHECKPOINTS_LAY: Final = (
-    "INSERT INTO replicator.checkpoint (connector, feed, lane, position, commit_time) "
-    "SELECT $1, $2, lane, $4, $5 FROM generate_series(0, $3::integer - 1) AS lane"
+    "INSERT INTO replicator.checkpoint (connector, feed, lane, epoch, position, commit_time) "
+    "SELECT $1, $2, lane, 0, $4, $5 FROM generate_series(0, $3::integer - 1) AS lane"
 )
 
 # -- dead letters ------------------------------------------------------------------------------------------------------

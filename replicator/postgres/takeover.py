@@ -1,8 +1,8 @@
 """Taking over a feed: one process writes, and a former one, frozen or cut off, can't any more.
 
-The feed's row holds an epoch, which every transaction of ours compares under a row lock. A successor first ends the
-backends that the former holder has registered (a frozen one's open transaction holds that lock, its slot and its
-origin), then raises the epoch.
+Each lane's row holds the epoch, which its every transaction compares under that row's lock; jobs compare the feed's,
+under a shared one. A successor first ends the backends that the former holder has registered (a frozen one's open
+transaction holds that lock, its slot and its origin), then raises the epoch.
 """
 
 from __future__ import annotations
@@ -118,11 +118,12 @@ async def _raise_epoch(
         ((epoch, _),) = await fetch(connection, state_sql.FEED_LOCK, connector, feed)
         if former is not None:
             _compare(former, epoch)
-        rows = await fetch(connection, state_sql.CHECKPOINTS, connector, feed)
+        rows = await fetch(connection, state_sql.CHECKPOINTS_LOCK, connector, feed)  # waits for their transactions
         checkpoints = [Checkpoint(*row) for row in rows]
         if [one.lane for one in checkpoints] != list(range(lanes)):
             checkpoints = await _lay_lanes(connection, connector, feed, lanes, checkpoints)
         ((epoch,),) = await fetch(connection, state_sql.FEED_TAKE, connector, feed, lanes, who)
+        await fetch(connection, state_sql.CHECKPOINTS_TAKE, connector, feed, epoch)
         await fetch(connection, state_sql.BACKENDS_FORGET, connector, feed)
     return Holder(connector, feed, epoch), checkpoints
 

@@ -63,9 +63,7 @@ class PostgresTransaction:
         self._checkpoint: tuple[str, float | None] | None = None
         self._begun = False
         self._depth = 0
-        self._epoch = Command(
-            state_sql.EPOCH, session.holder.parameters, doing=f"comparing the epoch of {session.origin}"
-        )
+        self._epoch = _epoch(session, lane)
         self._moves: Command | None = None
 
     # -- the whole -----------------------------------------------------------------------------------------------------
@@ -272,6 +270,15 @@ class PostgresTransaction:
         """Keep the open session alive; nothing to do while it is busy, or before it has begun."""
         if self._begun and not self._wire.busy and not self._wire.broken:
             await self._run(_PING)
+
+
+def _epoch(session: FeedSession, lane: int | None) -> Command:
+    """Locks the row that a take-over has to change, and fails when it has."""
+    text, parameters = state_sql.EPOCH_OF_FEED, session.holder.parameters
+    doing = f"comparing the epoch of {session.origin}"
+    if lane is None:
+        return Command(text, parameters, doing=doing)
+    return Command(state_sql.EPOCH_OF_LANE, [*parameters, b"%d" % lane], doing=doing)
 
 
 def array_literal(key: Key) -> bytes:

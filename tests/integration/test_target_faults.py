@@ -261,7 +261,7 @@ async def test_a_holder_of_another_role_is_waited_for(target_world: TargetWorld)
     assert ErrorKind.SUPERSEDED is (await refused(holder, world, 2)).kind
 
 
-WAITING_FOR_FEED = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%replicator.feed%'"
+WAITING_FOR_FEED = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%replicator.checkpoint%'"
 
 
 async def test_driver_errors_do_not_cross_the_port(target_world: TargetWorld) -> None:

@@ -3,7 +3,7 @@
 CREATE TABLE replicator.feed (
     connector text NOT NULL,
     feed text NOT NULL,                 -- 'forward' or 'reverse'
-    epoch bigint NOT NULL,              -- raised by every take-over; every transaction of ours compares it
+    epoch bigint NOT NULL,              -- raised by every take-over; jobs compare it
     lanes integer NOT NULL,
     holder text NOT NULL,               -- for people: host and process
     taken_at timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -27,6 +27,7 @@ CREATE TABLE replicator.checkpoint (
     connector text NOT NULL,
     feed text NOT NULL,
     lane integer NOT NULL,
+    epoch bigint NOT NULL,              -- the feed's, compared by this lane alone: a shared lock would need multixacts
     position text,                      -- as the source formats it; NULL: nothing applied yet
     commit_time double precision,       -- source commit time of the newest applied transaction, Unix seconds
     applied_at timestamptz NOT NULL DEFAULT clock_timestamp(),
