@@ -106,7 +106,7 @@ def _directions(feed: AssessedFeed, lanes: int) -> list[Finding]:
 
 
 def _way_back(feed: AssessedFeed) -> list[Finding]:
-    """What the reverse feed lacks; notes about it would only repeat those of the forward feed."""
+    """What the reverse feed lacks; notes about it would only repeat those of the forward feed, and so would schemas."""
     found = [
         *assess_slot_server(feed),
         *assess_grants(feed),
@@ -114,24 +114,25 @@ def _way_back(feed: AssessedFeed) -> list[Finding]:
         *assess_reading(feed),
         *assess_columns(feed),
     ]
-    return [finding for finding in found if finding.level is not Level.NOTE]
+    return [finding for finding in found if finding.level is not Level.NOTE and finding.code != "right_schema"]
 
 
 def _filled(feed: AssessedFeed, *, started: bool) -> Iterator[Finding]:
     """Rows on the upgraded side that nobody has replicated yet."""
     for mapping in feed.mappings.all:
         for side in mapping.targets:
-            filled = feed.target.filled.get(side.table.name)
-            if started or filled is False or mapping.owns is not None:
+            # Unknown is what we have no right to look at, and that is a finding of its own.
+            if started or not feed.target.filled.get(side.table.name) or mapping.owns is not None:
                 continue
-            message = (
+            yield feed.finding(
+                Level.WARN,
+                "not_empty",
+                side.table.name,
                 "it holds rows already: those under keys that the copy brings are overwritten, the others stay, and "
-                "verification will call them extra"
-                if filled
-                else "whether it is empty could not be looked at"
+                "verification will call them extra",
+                f"TRUNCATE {side.table.name}; -- if they are of no use",
+                of=mapping,
             )
-            remedy = f"TRUNCATE {side.table.name}; -- if they are of no use" if filled else ""
-            yield feed.finding(Level.WARN, "not_empty", side.table.name, message, remedy, of=mapping)
 
 
 def _whole_transactions(mappings: Mappings, lanes: int, *, slot: bool) -> tuple[bool, str]:
