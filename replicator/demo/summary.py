@@ -115,7 +115,7 @@ def _lag(lag: Lag | None) -> Text:
     return Text.assemble(
         ("p50 ", "dim"), (milliseconds(lag.p50), "bold"), ("   p99 ", "dim"), (milliseconds(lag.p99), "bold"),
         ("   most ", "dim"), milliseconds(lag.most),
-        (f"   from a commit to its sight on the other side, {lag.samples:,} times", "dim"),
+        (f"   commit on old to visible on upgraded, {lag.samples:,} times", "dim"),
     )  # fmt: skip
 
 
