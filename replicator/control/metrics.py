@@ -69,6 +69,7 @@ class StatusCollector(Collector):
         yield _gauge(names.CLOCK_OFFSET, [(labels, feed.clock_offset) for labels, feed in feeds])
         yield _gauge(names.LAST_APPLIED, [(labels, feed.applied_at) for labels, feed in feeds])
         yield _gauge(names.DEAD_LETTERS, [(labels, feed.dead_letters) for labels, feed in feeds])
+        yield _gauge(names.STALE, [(labels, len(feed.stale)) for labels, feed in feeds])
         yield _counter(names.APPLIED_TRANSACTIONS, [(labels, feed.transactions_applied) for labels, feed in feeds])
         yield _counter(
             names.RETRIES,

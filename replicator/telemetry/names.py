@@ -100,6 +100,12 @@ RETRIES: Final = Metric(
 DEAD_LETTERS: Final = Metric(
     "replicator_dead_letters", _GAUGE, _FEED_LABELS, "Changes in the dead letter queue; NaN when unknown."
 )
+STALE: Final = Metric(
+    "replicator_stale_mappings",
+    _GAUGE,
+    _FEED_LABELS,
+    "Mappings whose rows may have changed without an event: they need a resync.",
+)
 RESTARTS: Final = Metric(
     "replicator_restarts", _COUNTER, (CONNECTOR,), "Lifecycles begun again after an error that may pass."
 )
@@ -142,6 +148,7 @@ ALL: Final = (
     COMMIT_LAG,
     RETRIES,
     DEAD_LETTERS,
+    STALE,
     RESTARTS,
     BACKFILL_ROWS,
     BACKFILL_ESTIMATE,
