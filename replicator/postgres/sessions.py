@@ -67,7 +67,7 @@ class FeedSession:
 
 
 async def open_session(
-    dsn: str, holder: Holder, purpose: str, *, role: Role, statements: StatementCache
+    dsn: str, holder: Holder, purpose: str, *, lane: bool, role: Role, statements: StatementCache
 ) -> FeedSession:
     """Open a session that may write under the holder's epoch.
 
@@ -75,6 +75,8 @@ async def open_session(
         dsn: of the target.
         holder: see `takeover`.
         purpose: the lane's number or the worker's name; unique among the holder's sessions.
+        lane: whether it is a lane's. A job's is marked by message where it can be: a place for an origin stays taken
+            when the session ends, and native subscriptions on the server need such places too.
         role: as `detect_role` found it.
         statements: shared by all sessions of the target.
 
@@ -91,7 +93,10 @@ async def open_session(
             commands.append(Command(state_sql.REPLICA_SESSION, doing="taking role replica"))
         await _run_first(wire, holder, commands)
         origin = origin_prefix(holder.connector, holder.feed) + purpose
-        marks = await _take_origin(wire, origin, connection.info.server_version)
+        messages = connection.info.server_version >= _MESSAGES_SINCE
+        marks: Marks | None = "message" if messages else None
+        if lane or not messages:
+            marks = await _take_origin(wire, origin) or marks
     except BaseException:
         await wire.close()
         raise
@@ -107,8 +112,8 @@ async def _run_first(wire: Wire, holder: Holder, commands: list[Command]) -> Non
         raise superseded(holder) from error
 
 
-async def _take_origin(wire: Wire, origin: str, server_version: int) -> Marks | None:
-    """Set up the session's replication origin; a marker takes its place where rights or free places lack.
+async def _take_origin(wire: Wire, origin: str) -> Marks | None:
+    """Set up the session's replication origin; None where rights or free places lack.
 
     A session holds an origin alone: that of a session that has just ended may be busy for a moment.
     """
@@ -120,7 +125,7 @@ async def _take_origin(wire: Wire, origin: str, server_version: int) -> Marks | 
     except ReplicatorError as error:
         if error.kind not in _NO_ORIGIN:
             raise
-        return "message" if server_version >= _MESSAGES_SINCE else None
+        return None
     return "origin"
 
 

@@ -46,8 +46,8 @@ class PostgresTarget:
     Attributes:
         holder: under whose epoch it writes; None before `take_over`.
         role: 'replica', or 'origin' where the user may not take that role; known after `take_over`.
-        marks_by: how the feed's transactions are told from an application's: 'origin', 'message', or None where
-            neither is possible (13 without superuser); known once a transaction has begun.
+        marks_by: how the lanes' transactions are told from an application's: 'origin', 'message', or None where
+            neither is possible (13 without superuser); known once one has begun. A job's are marked by message.
 
     """
 
@@ -90,7 +90,7 @@ class PostgresTarget:
         """Begin a lane's transaction."""
         if lane not in self._positions:
             raise ReplicatorError(f"feed {self._connector}/{self._feed} has no lane {lane}", kind=ErrorKind.INTERNAL)
-        transaction = self._transaction(await self._session(str(lane)), lane)
+        transaction = self._transaction(await self._session(str(lane), lane=True), lane)
         async with self._ended(transaction):
             yield transaction
         self._positions[lane] = transaction.position
@@ -98,7 +98,7 @@ class PostgresTarget:
     @asynccontextmanager
     async def job(self, worker: str) -> AsyncIterator[PostgresTransaction]:
         """Begin a worker's transaction; it has begun on the server when this returns."""
-        transaction = self._transaction(await self._session(worker), None)
+        transaction = self._transaction(await self._session(worker, lane=False), None)
         async with self._ended(transaction):
             await transaction.begin()
             yield transaction
@@ -136,15 +136,18 @@ class PostgresTarget:
             source=None if self._source_dsn is None else self._source_wire,
         )
 
-    async def _session(self, purpose: str) -> FeedSession:
+    async def _session(self, purpose: str, *, lane: bool) -> FeedSession:
         if self.holder is None:
             raise ReplicatorError(f"feed {self._connector}/{self._feed} was not taken over", kind=ErrorKind.INTERNAL)
         known = self._sessions.get(purpose)
         if known is not None and not known.wire.broken:
             return known
-        made = await open_session(self._dsn, self.holder, purpose, role=self.role, statements=self._statements)
+        made = await open_session(
+            self._dsn, self.holder, purpose, lane=lane, role=self.role, statements=self._statements
+        )
         self._sessions[purpose] = made
-        self.marks_by = made.marks
+        if lane:
+            self.marks_by = made.marks
         return made
 
     async def _source_wire(self) -> Wire:
