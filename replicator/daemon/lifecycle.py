@@ -190,17 +190,7 @@ class _Session:
         async def copy_again(tables: Sequence[str]) -> str:
             for table in tables:
                 resync.find(table)  # an unknown one is told before anything is done
-            answers: list[str] = []
-            for table in tables:
-
-                async def copy(table: str = table) -> None:
-                    done = await resync.run(table)
-                    await self._enter(State.CATCHING_UP)
-                    await streaming.settled(Position(done.insert_lsn))
-                    answers.append(f"{table}: {done.rows:,} rows copied again, {done.deleted:,} deleted")
-
-                await self._schema.resynced(resync.find(table).name, copy)
-            return "; ".join(answers)
+            return "; ".join([await self._copy_again(table, resync, streaming) for table in tables])
 
         desk = RequestDesk(upgraded_dsn(connector), connector.name, FORWARD, feed, copy_again)
         streaming = Streaming(
@@ -218,6 +208,20 @@ class _Session:
             await streaming.run(stop)
         finally:
             await source.close()
+
+    async def _copy_again(self, table: str, resync: Resync, streaming: Streaming) -> str:
+        """A resync of one table; returns what was done, when the target agrees."""
+        answer = ""
+
+        async def copy() -> None:
+            nonlocal answer
+            done = await resync.run(table)
+            await self._enter(State.CATCHING_UP)
+            await streaming.settled(Position(done.insert_lsn))
+            answer = f"{table}: {done.rows:,} rows copied again, {done.deleted:,} deleted"
+
+        await self._schema.resynced(resync.find(table).name, copy)
+        return answer
 
     def _deferred(self, feed: Feed) -> DeferredAggregates:
         parts = self._parts

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Self
 
 import psycopg
 import pytest
@@ -247,17 +247,28 @@ async def test_a_locked_table_holds_nothing_up(database: Database, session: psyc
     assert ("0",) == await cursor.fetchone()
 
 
+class CountingCursor(psycopg.AsyncCursor[Any]):
+    """Counts the statements of its connection."""
+
+    statements = 0
+
+    async def execute(self, *args: Any, **kwargs: Any) -> Self:
+        CountingCursor.statements += 1
+        return await super().execute(*args, **kwargs)
+
+
 async def test_a_thousand_tables_take_a_moment(database: Database, session: psycopg.AsyncConnection[Any]) -> None:
-    """The number of statements doesn't grow with the number of tables: 1,000 are read within a second."""
+    """The number of statements doesn't grow with the number of tables (0.2 s for 1,000 on an idle machine)."""
     database.execute(
         """DO $$ BEGIN FOR i IN 1..1000 LOOP EXECUTE format(
                'CREATE TABLE t%s (id integer PRIMARY KEY, a text, b text, c date, d numeric(10,2), e jsonb,
                    f integer UNIQUE, g timestamptz, h uuid, i integer REFERENCES t%s)', i, greatest(1, i - 1));
            END LOOP; END $$"""
     )
-    times = []
-    for _ in range(3):
-        began = time.perf_counter()
-        assert 1000 == len((await read_catalog(session)).tables)
-        times.append(time.perf_counter() - began)
-    assert 1 > min(times), times
+    session.cursor_factory = CountingCursor
+    CountingCursor.statements = 0
+    began = time.perf_counter()
+    catalog = await read_catalog(session)
+    assert 10 > time.perf_counter() - began  # many times what it takes, for a machine that has other things to do
+    assert 1000 == len(catalog.tables)
+    assert 15 > CountingCursor.statements
