@@ -6,7 +6,7 @@ import psycopg
 
 from replicator.tables import Catalog, Column, ForeignKey, Table, TableName, UniqueKey
 
-FLAGS = {"pk", "null", "default", "generated"}
+FLAGS = {"pk", "null", "default", "generated", "always"}
 ENUM_OID = 90_000
 OIDS = itertools.count(20_000)
 
@@ -19,7 +19,10 @@ def cast_type(plain: str) -> str:
 
 
 def column(text: str) -> Column:
-    """`name type [pk] [null] [default] [generated]`; NOT NULL unless it says null. Other types are enums."""
+    """`name type [pk] [null] [default] [generated] [always]`: always is an identity; NOT NULL unless it says null.
+
+    Other types are enums.
+    """
     name, *words = text.split()
     flags = FLAGS.intersection(words)
     declared = " ".join(word for word in words if word not in FLAGS)
@@ -40,8 +43,9 @@ def column(text: str) -> Column:
         typmod=typmod,
         base_typmod=typmod,
         nullable="null" in flags,
-        has_default=bool(flags & {"default", "generated"}),
+        has_default=bool(flags & {"default", "generated", "always"}),
         generated="s" if "generated" in flags else "",
+        identity="a" if "always" in flags else "",
     )
 
 

@@ -51,8 +51,7 @@ def assert_same_values(shop: Migration) -> None:
 
 
 def test_every_type_goes_the_whole_way(migrate: Migrate, old15_database: Database) -> None:
-    """Copy, insert, update, key update and delete take each value of each type from 15 to 18, whatever the writer's
-    session prints it like."""
+    """Copy, insert, update, key update and delete take each value of each type from 15 to 18 as it was."""
     columns = ", ".join(f"c{at} {name}" for at, name in enumerate(TYPES))
     shop = migrate(
         f"{SCHEMA} CREATE TABLE crm.here (n int PRIMARY KEY);"
@@ -76,7 +75,9 @@ def test_every_type_goes_the_whole_way(migrate: Migrate, old15_database: Databas
     assert_same_values(shop)
 
     updates = ";".join(
-        f"UPDATE crm.everything SET {columns} WHERE id % {count} = {row}" for row, columns in enumerate(given) if columns
+        f"UPDATE crm.everything SET {changes} WHERE id % {count} = {row}"
+        for row, changes in enumerate(given)
+        if changes
     )
     shop.old.execute(
         f"{updates}; UPDATE crm.everything SET id = id + 1000 WHERE id >= {2 * count};"

@@ -1,0 +1,184 @@
+"""P4: values and names that a careless program spoils, through the copy and through the stream."""
+
+import pytest
+
+from replicator.demo.servers import PostgresServer
+from tests.fix_migration import Migrate
+
+TEXTS = [
+    "",
+    " ",
+    "NULL",
+    "\\N",
+    "\\.",
+    "\\",
+    "\\000 \\x00 \\u0000",
+    "\t\n\r\b\f\v\x01\x7f\x85",
+    "quo\"te's $$ $1 %s {} ${ENV}",
+    "{brace,comma}",
+    "ümläut ß \N{COMBINING ACUTE ACCENT}",
+    "\N{GRINNING FACE}\N{ZERO WIDTH JOINER}\U0010ffff\ue000\ufeff\u2028",
+    "trailing   ",
+    None,
+]
+
+
+def test_texts(migrate: Migrate) -> None:
+    """4-byte characters, control characters, escapes, what looks like NULL or NUL, empty text and NULL: all as is."""
+    shop = migrate("CREATE TABLE t (id int PRIMARY KEY, a text, b varchar(100), c bytea, d text[], e json)")
+    row = "INSERT INTO t VALUES (%s, %s, %s, convert_to(%s, 'UTF8'), %s, to_json(%s::text))"
+
+    def insert(first: int) -> None:
+        for number, text in enumerate(TEXTS, first):
+            shop.old.execute(row, [number, text, text, text, [text, text], text])
+
+    insert(0)
+    shop.streaming()
+    shop.same_tables("t")
+
+    insert(100)
+    shop.old.execute("INSERT INTO t SELECT id + 1000, a, b, c, d, e FROM t")
+    shop.old.execute("UPDATE t SET a = b, b = a, c = c || '\\x00' WHERE id < 100; UPDATE t SET a = '' WHERE a IS NULL")
+    shop.old.execute("UPDATE t SET a = NULL WHERE id % 2 = 0; DELETE FROM t WHERE id % 7 = 0")
+    shop.catch_up()
+    shop.same_tables("t")
+
+
+def test_texts_as_keys(migrate: Migrate) -> None:
+    """Rows whose keys are such texts are copied in ranges, found, moved and deleted."""
+    shop = migrate(
+        "CREATE TABLE t (a text, b text, n int, PRIMARY KEY (a, b))", options="backfill: {chunk_rows: 1, workers: 3}"
+    )
+    for text in TEXTS[:-1]:
+        shop.old.execute(
+            "INSERT INTO t VALUES (%s, '', 1), ('', %s, 2), (%s, %s, 3) ON CONFLICT DO NOTHING", [text] * 4
+        )
+    shop.streaming()
+    shop.same_tables("t")
+
+    shop.old.execute("UPDATE t SET n = n + 1 WHERE n < 3; DELETE FROM t WHERE n = 2 AND a <> ''")
+    shop.old.execute("UPDATE t SET a = b || a WHERE n = 3; INSERT INTO t SELECT b, a, 9 FROM t ON CONFLICT DO NOTHING")
+    shop.catch_up()
+    shop.same_tables("t")
+
+
+ODD = """
+    CREATE SCHEMA "Select.From";
+    CREATE TABLE "Select.From"."Order's ""Table"" %s {}" (
+        "Group.By" int PRIMARY KEY, "select" text, "ümlaut ☃" text, "a b" int, "$1" int, "c%s" text, "{}" text,
+        "quo""te" text UNIQUE, "user" text, "xmin'" int
+    );
+    CREATE TABLE "Select.From"."table" ("table" int PRIMARY KEY, "column" int REFERENCES
+        "Select.From"."Order's ""Table"" %s {}" ON DELETE CASCADE, "v1" int, "id" int, "t" int, "excluded" int);
+    CREATE TABLE "Select.From"."order" ("primary" text, "key" text);
+    ALTER TABLE "Select.From"."order" REPLICA IDENTITY FULL;
+    CREATE TABLE public."user" ("user" text PRIMARY KEY, "end" text);
+"""
+LONG = "n" * 63
+
+
+def test_names(migrate: Migrate) -> None:
+    """Quotes, dots, capitals, spaces, placeholders, reserved words and 63 characters in names change nothing."""
+    shop = migrate(
+        f"{ODD} CREATE TABLE public.{LONG} ({LONG} int PRIMARY KEY, {LONG[:-1]}m text)",
+        tables=f"""
+            - {{old: '"Select.From".*'}}
+            - {{old: public.user}}
+            - {{old: public.{LONG}}}
+        """,
+    )
+    odd = '"Select.From"."Order\'s ""Table"" %s {}"'
+    names = [odd, '"Select.From"."table"', '"Select.From"."order"', 'public."user"', f"public.{LONG}"]
+
+    def write(first: int) -> None:
+        shop.old.execute(
+            f"INSERT INTO {odd} SELECT n, 's', 'ü', n, n, '%s', '{{}}', n::text, 'me', n "
+            f"FROM generate_series({first}, {first + 9}) n;"
+            f'INSERT INTO "Select.From"."table" SELECT n, n, n, n, n, n FROM generate_series({first}, {first + 9}) n;'
+            "INSERT INTO \"Select.From\".\"order\" VALUES ('a', 'b'), ('a', 'b'), ('c', NULL);"
+            f"INSERT INTO \"user\" VALUES ('u{first}', 'x');"
+            f"INSERT INTO {LONG} VALUES ({first}, 'x')"
+        )
+
+    write(0)
+    shop.streaming()
+    shop.same_tables(*names)
+
+    write(100)
+    shop.old.execute(
+        f'UPDATE {odd} SET "select" = \'%s\', "quo""te" = "quo""te" || \'!\'; '
+        f'DELETE FROM {odd} WHERE "Group.By" % 3 = 0;'
+        'UPDATE "Select.From"."table" SET "table" = "table" + 1000, "excluded" = 0;'
+        'DELETE FROM "Select.From"."order" WHERE "key" IS NULL; UPDATE "user" SET "user" = "user" || \'!\';'
+        f"UPDATE {LONG} SET {LONG} = {LONG} + 1"
+    )
+    shop.catch_up()
+    shop.same_tables(*names)
+
+
+def test_generated_and_identity_columns(migrate: Migrate) -> None:
+    """Generated columns are made anew, identity columns keep their numbers, whatever stands on the other side."""
+    shop = migrate(
+        old_schema="""
+            CREATE TABLE t (
+                id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, by_default int GENERATED BY DEFAULT AS IDENTITY,
+                a int, twice int GENERATED ALWAYS AS (a * 2) STORED, virt int GENERATED ALWAYS AS (a * 3) VIRTUAL,
+                now_plain int, was_plain int GENERATED ALWAYS AS (a * 5) STORED
+            );
+        """,
+        upgraded_schema="""
+            CREATE TABLE t (
+                id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, by_default int GENERATED BY DEFAULT AS IDENTITY,
+                a int, twice int GENERATED ALWAYS AS (a * 2) STORED, virt int GENERATED ALWAYS AS (a * 3) STORED,
+                now_plain int GENERATED BY DEFAULT AS IDENTITY, was_plain int GENERATED ALWAYS AS (a * 5) VIRTUAL
+            );
+        """,
+        tables="- {old: public.t}",
+    )
+    shop.old.execute("INSERT INTO t (a, now_plain) SELECT n, n FROM generate_series(1, 20) n")
+    shop.streaming()
+    shop.same_tables("t")
+
+    shop.old.execute("INSERT INTO t (a, now_plain) VALUES (100, 1); UPDATE t SET a = a + 1 WHERE id % 2 = 0")
+    shop.old.execute("UPDATE t SET by_default = 77, now_plain = 8 WHERE id = 3; DELETE FROM t WHERE id = 4")
+    shop.catch_up()
+    shop.same_tables("t")
+
+
+@pytest.mark.slow
+def test_a_value_of_100_megabytes(migrate: Migrate) -> None:
+    """A huge value is copied, inserted, left alone by an update of its neighbour, moved with its key, and replaced."""
+    shop = migrate("CREATE TABLE big (id int PRIMARY KEY, n int, body text, raw bytea)")
+    shop.old.execute("ALTER TABLE big ALTER body SET STORAGE EXTERNAL")
+    made = "repeat(md5(%s::text), 100 * 1024 * 1024 / 32)"
+    shop.old.execute(f"INSERT INTO big VALUES (1, 1, {made}, '\\x00')", [1])
+    shop.streaming()
+    digest = "SELECT id, n, length(body), md5(body), length(raw), md5(raw) FROM big"
+    shop.same(digest)
+
+    shop.old.execute(f"INSERT INTO big VALUES (2, 2, {made}, NULL)", [2])
+    shop.old.execute("UPDATE big SET n = n + 10")
+    shop.old.execute("UPDATE big SET id = id + 10")
+    shop.old.execute("INSERT INTO big VALUES (3, 3, 'small', convert_to(repeat('x', 50 * 1024 * 1024), 'UTF8'))")
+    shop.catch_up(120)
+    shop.same(digest)
+    shop.old.execute("UPDATE big SET body = 'short' WHERE id = 11; DELETE FROM big WHERE id = 12")
+    shop.catch_up()
+    shop.same(digest)
+
+
+def test_vectors(migrate: Migrate, server18: PostgresServer) -> None:
+    """Vectors of pgvector, where the servers have it."""
+    if not server18.execute("SELECT 1 FROM pg_available_extensions WHERE name = 'vector'"):
+        pytest.skip("no pgvector on this server")
+    shop = migrate(
+        "CREATE EXTENSION vector; CREATE TABLE v (id int PRIMARY KEY, a vector(3), b halfvec, c sparsevec(5), d bit(3),"
+        "e vector(2)[])"
+    )
+    insert = "INSERT INTO v VALUES (%s, '[1,-2.5,3e-7]', '[0.1,65504]', '{1:1.5,3:2}/5', '101', '{\"[1,2]\",NULL}')"
+    shop.old.execute(insert, [1])
+    shop.streaming()
+    shop.old.execute(insert, [2])
+    shop.old.execute("UPDATE v SET a = '[0,0,0.1]', c = '{}/5' WHERE id = 1; INSERT INTO v VALUES (3)")
+    shop.catch_up()
+    shop.same_tables("v")
