@@ -40,6 +40,12 @@ def insert(write: Write) -> Statement:
     return Statement.of(_insert(write, Names(write.table)))
 
 
+def copy_rows(write: Write) -> bytes:
+    """INSERT and APPEND of many rows, whose text follows. COPY takes the given values for identity columns."""
+    columns = COMMA.join(map(sql.Identifier, write.columns))
+    return sql.SQL("COPY {} ({}) FROM STDIN").format(table_name(write.table), columns).as_bytes()
+
+
 def _insert(write: Write, names: Names) -> sql.Composed:
     return sql.SQL("INSERT INTO {} AS t ({}){} SELECT {} FROM {}").format(
         table_name(write.table),

@@ -88,6 +88,11 @@ class PostgresTransaction:
         except ReplicatorError as error:
             raise self._superseded(error) or error from error.__cause__
 
+    async def _copy(self, text: bytes, data: bytes, *, doing: str) -> int:
+        if not self._begun or self._wire.queue:
+            await self._run()
+        return await self._wire.copy(text, data, doing=doing)
+
     def _superseded(self, error: ReplicatorError) -> ReplicatorError | None:
         failed = self._wire.failed
         if error.sqlstate != state_sql.DIVISION_BY_ZERO or failed is None or failed not in (self._epoch, self._moves):
@@ -176,7 +181,7 @@ class PostgresTransaction:
 
     async def write(self, write: Write) -> WriteResult:
         """Execute one write."""
-        return await self._writer.write(write, self._run)
+        return await self._writer.write(write, self._run, self._copy)
 
     async def execute(self, text: bytes, *parameters: bytes | None, doing: str) -> Any:
         """Execute one of `state_sql`'s statements, with parameters in text format; returns its result."""

@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count, islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import psycopg
 from psycopg.pq import ConnStatus, ExecStatus
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 TEXT: Final = 0
 BINARY: Final = 1
 _NUMBERS: Final = count(1)  # a name is never used twice, whoever else drives the same session
+_COPY_BYTES: Final = 1 << 16
 _PREPARED_MAX: Final = 1000  # statements kept in a session, 10 to 30 kB each in the server
 
 
@@ -101,6 +102,28 @@ class Wire:
                 raise
         return self._checked(todo, results)[len(queued) :]
 
+    async def copy(self, text: bytes, data: bytes, *, doing: str) -> int:
+        """Execute a `COPY … FROM STDIN` with this data; nothing may be queued. Returns how many rows it took.
+
+        Raises:
+            ReplicatorError: as `run`.
+
+        """
+        command = Command(text, doing=doing)
+        async with self._lock:
+            self.failed = None
+            try:
+                result = await self.connection.wait(_copy(self.connection.pgconn, text, data))
+            except (psycopg.Error, OSError) as error:
+                self._break()
+                raise _lost(error, [command]) from error
+            except BaseException:  # cancelled: what the server has done isn't known
+                self._break()
+                raise
+        if result is None or result.status != ExecStatus.COMMAND_OK:
+            self._fail(command, result)
+        return result.command_tuples or 0
+
     async def _execute(self, commands: Sequence[Command]) -> list[list[PGresult]]:
         """The results of each command: that of its preparation, where it was prepared here, and its own."""
         pgconn = self.connection.pgconn
@@ -142,7 +165,7 @@ class Wire:
             found.append(own[-1])
         return found
 
-    def _fail(self, command: Command, result: PGresult | None) -> None:
+    def _fail(self, command: Command, result: PGresult | None) -> NoReturn:
         self.failed = command
         if result is None:
             self._break()
@@ -171,17 +194,10 @@ class Wire:
 
 def _communicate(pgconn: PGconn) -> PQGen[list[PGresult]]:
     """Send all that libpq holds while reading what comes, up to the synchronisation point."""
-    while pgconn.flush():
-        ready = yield Wait.RW
-        if ready & Wait.R:
-            pgconn.consume_input()
+    yield from _flush(pgconn)
     results: list[PGresult] = []
     while True:
-        while pgconn.is_busy():
-            while not (yield Wait.R):
-                pass
-            pgconn.consume_input()
-        result = pgconn.get_result()
+        result = yield from _result(pgconn)
         if result is None:  # the end of one command's results, or of the session
             if pgconn.status == ConnStatus.BAD:
                 return results
@@ -189,6 +205,39 @@ def _communicate(pgconn: PGconn) -> PQGen[list[PGresult]]:
             return results
         else:
             results.append(result)
+
+
+def _copy(pgconn: PGconn, text: bytes, data: bytes) -> PQGen[PGresult | None]:
+    """Execute a COPY FROM STDIN; its last result, or that of its failure. None: the session was lost."""
+    pgconn.send_query(text)
+    yield from _flush(pgconn)
+    result = yield from _result(pgconn)
+    if result is not None and result.status == ExecStatus.COPY_IN:
+        view = memoryview(data)
+        for at in range(0, len(data), _COPY_BYTES):
+            pgconn.put_copy_data(view[at : at + _COPY_BYTES])
+            yield from _flush(pgconn)
+        pgconn.put_copy_end()
+        yield from _flush(pgconn)
+        result = yield from _result(pgconn)
+    while (yield from _result(pgconn)) is not None:
+        pass
+    return result
+
+
+def _flush(pgconn: PGconn) -> PQGen[None]:
+    while pgconn.flush():
+        ready = yield Wait.RW
+        if ready & Wait.R:
+            pgconn.consume_input()
+
+
+def _result(pgconn: PGconn) -> PQGen[PGresult | None]:
+    while pgconn.is_busy():
+        while not (yield Wait.R):
+            pass
+        pgconn.consume_input()
+    return pgconn.get_result()
 
 
 def _lost(error: psycopg.Error | OSError, commands: Sequence[Command]) -> ReplicatorError:

@@ -1,0 +1,94 @@
+"""Many rows are inserted by COPY, which has to do what the statement for few rows does."""
+
+from itertools import cycle, islice
+
+import pytest
+
+from replicator.errors import ErrorKind, ReplicatorError
+from replicator.postgres.target import PostgresTarget
+from replicator.writes import WriteAction
+from tests.fix_target import MakeTargetWorld, TargetWorld, account, write
+
+MANY = 250
+HOSTILE = (b"", b"\\N", b"\\.", b"\\", b"\\\\t", b"a\tb", b"a\nb\r\nc\r", "é😀\x7f".encode(), b" x ", b"{1,2}", None)
+
+
+async def taken(world: TargetWorld) -> PostgresTarget:
+    target = world.target()
+    await target.take_over(1)
+    return target
+
+
+async def test_text_arrives_as_it_is(target_world: TargetWorld) -> None:
+    """Text that looks like COPY's own marks, NULL and the empty string are kept apart."""
+    target = await taken(target_world)
+    given = [*enumerate(islice(cycle(HOSTILE), MANY))]
+    rows = [account(number, name=text, total=b"1.50") for number, text in given]
+
+    async with target.transaction(0) as tx:
+        result = await tx.write(write(target_world.table(), WriteAction.INSERT, *rows))
+
+    assert result.affected == MANY
+    found = target_world.database.execute("SELECT id, convert_to(name, 'UTF8') FROM crm.accounts ORDER BY id")
+    assert given == found
+
+
+async def test_identity_and_missing_columns(target_world: TargetWorld) -> None:
+    """A GENERATED ALWAYS column takes the source's value; columns that didn't come get their default."""
+    target = await taken(target_world)
+    rows = [{"id": b"%d" % (1000 + number), "account_id": b"1", "what": b"w%d" % number} for number in range(MANY)]
+
+    async with target.transaction(0) as tx:
+        await tx.write(write(target_world.table("grants"), WriteAction.INSERT, *rows))
+        await tx.write(
+            write(target_world.table("tags"), WriteAction.APPEND, *({"tag": b"t"} for _ in range(MANY)), key=())
+        )
+
+    assert [(1000, 1249, MANY)] == target_world.database.execute(
+        "SELECT min(id), max(id), count(note IS NULL) FROM crm.grants"
+    )
+    assert [(MANY, MANY)] == target_world.database.execute("SELECT count(DISTINCT id), count(tag) FROM crm.tags")
+
+
+@pytest.mark.parametrize(
+    "last, kind",
+    [
+        (account(7, name=b"twice", total=None), ErrorKind.UNIQUE),
+        (account(999, name=b"x", total=b"123456789012"), ErrorKind.DATA),
+        (account(999, name=b"x", total=b"no number, but a secret"), ErrorKind.DATA),
+    ],
+)
+async def test_a_refused_row_undoes_to_the_savepoint(
+    target_world: TargetWorld, last: dict[str, bytes | None], kind: ErrorKind
+) -> None:
+    """A row that the table refuses is an error of its kind, without the row's values, and the session goes on."""
+    target = await taken(target_world)
+    rows = [account(number, name=b"n", total=b"1") for number in range(MANY)]
+    table = target_world.table()
+
+    async with target.transaction(0) as tx:
+        await tx.write(write(table, WriteAction.INSERT, account(5000, name=b"before", total=None)))
+        with pytest.raises(ReplicatorError) as caught:
+            async with tx.savepoint():
+                await tx.write(write(table, WriteAction.INSERT, *rows, last))
+        await tx.write(write(table, WriteAction.INSERT, account(5001, name=b"after", total=None)))
+
+    assert (kind, "crm.accounts") == (caught.value.kind, caught.value.table)
+    assert "secret" not in caught.value.message
+    assert [5000, 5001] == [row[0] for row in target_world.rows()]
+
+
+async def test_row_security_is_no_obstacle(make_target_world: MakeTargetWorld) -> None:
+    """A table with row security, which COPY refuses to many, is written all the same."""
+    world = await make_target_world(
+        schema="CREATE SCHEMA crm; CREATE TABLE crm.accounts (id bigint PRIMARY KEY, name text);"
+        "ALTER TABLE crm.accounts ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY"
+    )
+    target = await taken(world)
+
+    async with target.transaction(0) as tx:
+        await tx.write(
+            write(world.table(), WriteAction.INSERT, *(account(number, name=b"n") for number in range(MANY)))
+        )
+
+    assert MANY == len(world.rows())
