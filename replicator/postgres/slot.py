@@ -183,10 +183,12 @@ class SlotSource:
         if self._stream is None:
             raise ReplicatorError("the source was not started", kind=ErrorKind.INTERNAL)
         loop = asyncio.get_running_loop()
+        self._stream.attend()
         while True:
             self._arrived.clear()
             batch = self._backlog.cut(rows_max, bytes_max, parts=self._failure is None, forced=self._paused)
             if batch is not None:
+                self._stream.relax()
                 self._relieve()
                 return batch
             if self._failure is not None:

@@ -36,9 +36,11 @@ _STATUS: Final = struct.Struct(">cQQQqB")  # 'r', written, flushed, applied, our
 _EPOCH_SECONDS: Final = 946_684_800
 _MESSAGES_MAX: Final = 512  # a callback: 1 to 2 ms with decoding
 _BYTES_MAX: Final = 1 << 20
+_GATHER_SECONDS: Final = 0.002  # while nobody waits: one look for what the server sent row by row
 _CONFIRM_SECONDS: Final = 0.05  # confirmations are gathered for this long
 _TIMEOUT_SECONDS_MAX: Final = 60.0  # where the server's own is longer or off, a dead connection shows after this
 _CLOSE_SECONDS_MAX: Final = 2.0
+_DOING: Final = "reading from the replication slot"
 _NOT_THERE_YET: Final = "55000"  # object_not_in_prerequisite_state
 _UNDEFINED_OBJECT: Final = b"42704"
 
@@ -71,13 +73,15 @@ class WalStream:
         self._heard_at = self._loop.time()
         self._sent_at = 0.0
         self._paused = False
+        self._relaxed = False
+        self._armed = False
         self._ended = False
         self._again: asyncio.Handle | None = None
         self._soon: asyncio.TimerHandle | None = None
         self._warned: ReplicatorError | None = None
         connection.add_notice_handler(self._notice)
         self._pgconn.nonblocking = 1
-        self._loop.add_reader(self._socket, self._readable)
+        self._arm()
         self._ticking = self._loop.call_later(timeout / 3, self._tick)
         # What the server sent together with its answer is in libpq already: the socket won't tell.
         self._read_again()
@@ -137,7 +141,7 @@ class WalStream:
         """Stop reading: the server's sending stalls by TCP, and status goes on."""
         if not self._paused and not self._ended:
             self._paused = True
-            self._loop.remove_reader(self._socket)
+            self._disarm()
             self._unread()
 
     def resume(self) -> None:
@@ -145,8 +149,28 @@ class WalStream:
         if self._paused and not self._ended:
             self._paused = False
             self._heard_at = self._loop.time()
-            self._loop.add_reader(self._socket, self._readable)
+            self._arm()
             self._read_again()
+
+    def relax(self) -> None:
+        """Nobody waits: look for data at intervals. The server writes row by row, and each write would wake us."""
+        self._relaxed = True
+
+    def attend(self) -> None:
+        """Somebody waits: read what is there now, and then whenever there is more."""
+        relaxed, self._relaxed = self._relaxed, False
+        if relaxed and not self._paused and not self._ended:
+            self._readable()
+
+    def _arm(self) -> None:
+        if not self._armed:
+            self._armed = True
+            self._loop.add_reader(self._socket, self._readable)
+
+    def _disarm(self) -> None:
+        if self._armed:
+            self._armed = False
+            self._loop.remove_reader(self._socket)
 
     def _read_again(self) -> None:
         if self._again is None:
@@ -165,7 +189,7 @@ class WalStream:
         try:
             more = self._drain(messages)
         except psycopg.Error as lost:
-            error = _lost(lost)
+            error = to_error(lost, _DOING)
         except ReplicatorError as ended:
             error = ended
         if messages:
@@ -176,8 +200,17 @@ class WalStream:
                 error = refused
         if error is not None:
             self._die(error)
-        elif more and not self._paused and not self._ended:
+        elif not self._paused and not self._ended:
+            self._wait_for_more(more=more)
+
+    def _wait_for_more(self, *, more: bool) -> None:
+        if more:
             self._read_again()
+        elif self._relaxed:
+            self._disarm()
+            self._again = self._loop.call_later(_GATHER_SECONDS, self._readable)
+        else:
+            self._arm()
 
     def _drain(self, messages: list[bytes]) -> bool:
         """Move messages that have arrived to the list; returns whether the bound ended it.
@@ -263,7 +296,7 @@ class WalStream:
             if self._pgconn.put_copy_data(_STATUS.pack(b"r", lsn, lsn, lsn, now, wanted)):
                 self._flush()
         except psycopg.Error as lost:
-            self._die(_lost(lost))
+            self._die(to_error(lost, _DOING))
 
     def _flush(self) -> None:
         try:
@@ -272,7 +305,7 @@ class WalStream:
             else:
                 self._loop.remove_writer(self._socket)
         except psycopg.Error as lost:
-            self._die(_lost(lost))
+            self._die(to_error(lost, _DOING))
 
     def _tick(self) -> None:
         """Every third of wal_sender_timeout, also while not reading."""
@@ -302,7 +335,7 @@ class WalStream:
 
     def _detach(self) -> None:
         self._ended = True
-        self._loop.remove_reader(self._socket)
+        self._disarm()
         self._loop.remove_writer(self._socket)
         self._ticking.cancel()
         self._unread()
@@ -351,10 +384,6 @@ def _left_out(said: str) -> ReplicatorError:
         hint="The publication was made, or made again, after changes that the slot should send: they are in no stream."
         " Drop the slot, let the connector make it again, and begin with a new backfill",
     )
-
-
-def _lost(error: psycopg.Error) -> ReplicatorError:
-    return to_error(error, "reading from the replication slot")
 
 
 def _literal(text: str) -> str:
