@@ -95,6 +95,7 @@ class World:
             reader=self.reader,
             target=self.target,
             rows=self.chunks,
+            store=self.store,
             mappings=self.mappings,
             settings=FeedSettings(lane=LaneSettings(dead_letters=self.dead_letters)),
             status=self.status,

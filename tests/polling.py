@@ -1,6 +1,8 @@
 """Waiting for something that sends no signal: polled, with a deadline."""
 
 import asyncio
+import threading
+import time
 from collections.abc import Callable
 
 
@@ -10,3 +12,11 @@ async def eventually(check: Callable[[], bool], seconds: float = 20) -> None:
     deadline = loop.time() + seconds
     while not await asyncio.to_thread(check):
         assert loop.time() < deadline, f"not within {seconds} s"
+
+
+def wait_until(check: Callable[[], object], seconds: float = 20) -> None:
+    """The same where no loop runs: poll until it is true."""
+    deadline, pause = time.monotonic() + seconds, threading.Event()
+    while not check():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        pause.wait(0.02)

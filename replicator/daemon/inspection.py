@@ -188,5 +188,7 @@ async def _lacking(ends: Ends, mark: Position | None) -> str | None:
         behind = [one for one in feed.checkpoints if one.position is None or parse_position(one.position) < mark]
         if behind:
             return f"the position is {behind[0].position}, not yet {format_position(mark)}{daemon}"
+        if feed.deferred:
+            return f"{feed.deferred} rows wait for unique values that are moving{daemon}"
         return None
     return f"the state is streaming{daemon}" if daemon else None

@@ -88,6 +88,8 @@ class Streaming:
         self._watch = watch
         self._log = structlog.get_logger("replicator.daemon").bind(connector=status.connector, feed=status.feed)
         self._beats = options.heartbeat_seconds > 0
+        self._consistent = asyncio.Event()
+        self._settling = asyncio.Lock()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set (here, with `until_caught_up`), then until the feed has drained.
@@ -99,6 +101,7 @@ class Streaming:
         async with asyncio.TaskGroup() as group:
             watches = [
                 group.create_task(self._catch_up(stop)),
+                group.create_task(self._settle_again()),
                 group.create_task(self._watch_lag()),
                 group.create_task(self._prove()),
                 group.create_task(self._serve_requests()),
@@ -112,18 +115,30 @@ class Streaming:
 
     async def _catch_up(self, stop: asyncio.Event) -> None:
         await self.settled(self._options.caught_up_at)
+        self._consistent.set()
         self._log.info("streaming", position=self._status.position)
         if self._options.until_caught_up:
             mark = await self._mark()
-            await self._reach(mark)
+            await self.settled(mark)
             self._log.info("caught up", position=self._source.format(mark))
             stop.set()
 
     async def settled(self, position: Position) -> None:
         """Stream: the target agrees with the source once the feed has passed this, and what was kept out is written."""
         await self._reach(position)
-        await self._settle(self._reach_lsn)
+        async with self._settling:
+            await self._settle(self._reach_lsn)
         await self._enter(State.STREAMING)
+
+    async def _settle_again(self) -> None:
+        """What the feed itself has left out, because of rows whose end lay ahead, is written once it has passed it."""
+        deferred = self._feed.resolver.deferred
+        await self._consistent.wait()
+        while True:
+            await deferred.wait()
+            deferred.clear()
+            async with self._settling:
+                await self._settle(self._reach_lsn)
 
     async def _mark(self) -> Position:
         """A position after everything that is committed on the source now; by a heartbeat, where it takes one."""

@@ -118,6 +118,11 @@ class Applier:
     def _plain(self, mapping: Mapping, commit_lsn: int) -> bool:
         return commit_lsn > self._floor and commit_lsn > self._floors.get(mapping.name, 0)
 
+    def written_ahead(self, event: ChangeEvent) -> bool:
+        """Whether rows of the event's mapping may be on the target in a newer state, from a snapshot."""
+        mapping, _ = self.mappings.by_source[event.relation.table]
+        return not self._plain(mapping, event.transaction.commit_lsn)
+
     # -- pure --------------------------------------------------------------------------------------------------------
 
     def prepare(self, events: Sequence[ChangeEvent], *, plain: bool = True) -> list[Prepared]:

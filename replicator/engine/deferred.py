@@ -1,13 +1,17 @@
-"""Deferred aggregates: what a copy could not write because of a unique value that was moving.
+"""Deferred aggregates: what could not be written because of a unique value that was moving.
 
 Two rows may exchange a unique value between the snapshots of their chunks: then the target refuses the second, and no
 retry of its chunk helps, for the other's change lies ahead in the stream. So the chunk leaves the refused aggregate out
 and notes it in the same transaction. Once the feed has passed all snapshots, the aggregate is derived again, together
 with whatever stands in its way, from one snapshot (`unique.py`). What is refused even then is a data error.
+
+The feed does the same with an event that meets a row which is newer than itself, from such a snapshot or from another
+lane, and whose source row is gone already: its end lies ahead in the stream, too.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import groupby
 from operator import itemgetter
@@ -73,7 +77,7 @@ class DeferredAggregates:
         self._log = structlog.get_logger("replicator.backfill")
 
     async def settle(self, reach: Callable[[int], Awaitable[None]]) -> None:
-        """Write all of them; call when the feed has passed every snapshot that was copied.
+        """Write all of them, until none is left; call when the feed has passed every snapshot that was copied.
 
         Args:
             reach: waits until the feed has applied everything up to a source LSN.
@@ -83,10 +87,8 @@ class DeferredAggregates:
                 deferred. Other kinds as they come.
 
         """
-        for last in (*(False for _ in range(_ROUNDS - 1)), True):
-            waiting = await self._store.deferred()
-            if not waiting:
-                return
+        rounds: Counter[tuple[str, Key]] = Counter()
+        while waiting := await self._store.deferred():
             with self._recent.watch() as xids:
                 await self._reader.wait_for_running()
                 refused = [
@@ -97,8 +99,10 @@ class DeferredAggregates:
             self._log.info("deferred aggregates derived again", aggregates=len(waiting), refused=len(refused))
             async with self._reader.snapshot() as snapshot:
                 lsn = snapshot.insert_lsn
-            if refused and last:
-                await self._give_up(refused, lsn)
+            rounds.update((mapping.name, key) for mapping, key, _ in refused)
+            hopeless = [one for one in refused if rounds[one[0].name, one[1]] >= _ROUNDS]
+            if hopeless:
+                await self._give_up(hopeless, lsn)
             await reach(lsn)
 
     async def _of_mapping(
@@ -144,7 +148,7 @@ class DeferredAggregates:
                 key=text_key(key),
                 constraint=error.constraint,
                 hint=(
-                    "this row was left out of the copy and is kept in replicator.deferred, everything else is applied. "
+                    "this row was left out and is kept in replicator.deferred, everything else is applied. "
                     "Mend it at the source, or the constraint on the target, or set apply.on_error: dlq; then start"
                 ),
                 sqlstate=error.sqlstate,

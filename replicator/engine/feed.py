@@ -29,7 +29,7 @@ from replicator.events import Batch, Position
 from replicator.reduction import ReshapedError
 
 if TYPE_CHECKING:
-    from replicator.copies import ChunkTarget, MultisetCut
+    from replicator.copies import BackfillStore, ChunkTarget, MultisetCut
     from replicator.mapping import Mappings
     from replicator.ports import Reader, Source, Target
     from replicator.telemetry import FeedStatus
@@ -71,6 +71,7 @@ class Feed:
         reader: Reader,
         target: Target,
         rows: ChunkTarget,
+        store: BackfillStore,
         mappings: Mappings,
         settings: FeedSettings,
         status: FeedStatus,
@@ -85,7 +86,7 @@ class Feed:
         self._cuts = Cuts(cuts)
         self.recent = RecentTransactions()
         self.applier = self._applier = Applier(mappings, reader, rows)
-        self.resolver = self._resolver = UniqueResolver(self._applier, mappings, reader, rows)
+        self.resolver = self._resolver = UniqueResolver(self._applier, mappings, reader, rows, store)
         self._reader = reader
         self._moved = asyncio.Event()
         self._work: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()

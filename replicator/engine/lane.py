@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Final
 
 from replicator.engine.apply import Applied, Applier, Prepared
 from replicator.engine.parking import Parking, Sorted, position_of, text_key
+from replicator.engine.progress import Progress
 from replicator.engine.room import Room
-from replicator.engine.unique import UniqueResolver
+from replicator.engine.unique import OrphanError, UniqueResolver
 from replicator.errors import Action, ErrorKind, ReplicatorError
 from replicator.events import Batch, ChangeEvent, Op, Position
 
 if TYPE_CHECKING:
-    from replicator.engine.parking import Parked
     from replicator.ports import Source, Target, TargetTransaction
     from replicator.telemetry import FeedStatus
 
@@ -75,7 +75,7 @@ class Lane:
         self._target = target
         self._settings = settings
         self._status = status
-        self._open: tuple[AsyncExitStack, TargetTransaction, _Progress] | None = None
+        self._open: tuple[AsyncExitStack, TargetTransaction, Progress] | None = None
 
     # -- whole batches -----------------------------------------------------------------------------------------------
 
@@ -124,7 +124,7 @@ class Lane:
         self, events: Sequence[ChangeEvent], batch: Batch, *, plain: bool = True, room: Room | None = None
     ) -> None:
         """One transaction for these events, and the batch's position."""
-        progress = _Progress(batch)
+        progress = Progress(batch)
         sorted_events = self._parking.sort(events)
         prepared = self._applier.prepare(sorted_events.free, plain=plain)
         async with self._target.transaction(self.number) as tx:
@@ -133,7 +133,7 @@ class Lane:
             await tx.checkpoint(self._format(batch.position), batch.commit_time)
         self._committed(batch.position, progress, batch.transactions)
 
-    async def _park(self, tx: TargetTransaction, sorted_events: Sorted, progress: _Progress) -> None:
+    async def _park(self, tx: TargetTransaction, sorted_events: Sorted, progress: Progress) -> None:
         if sorted_events.voided:
             letters = await self._target.dead_letters()
             await tx.unpark([letter.id for letter in letters if letter.mapping in sorted_events.voided])
@@ -163,7 +163,7 @@ class Lane:
             else:
                 return
 
-    def _committed(self, position: Position, progress: _Progress, transactions: int) -> None:
+    def _committed(self, position: Position, progress: Progress, transactions: int) -> None:
         self.position = position
         if progress.parked or progress.voided:
             kept = {one for one in self._parking.parked if one[0] not in progress.voided}
@@ -181,6 +181,8 @@ class Lane:
         )
         if progress.parked or progress.voided:
             self._status.dead_letters = len(self._parking.parked)
+        if progress.deferred:
+            self._resolver.deferred.set()
 
     # -- a transaction larger than a batch ---------------------------------------------------------------------------
 
@@ -193,7 +195,7 @@ class Lane:
         if self._open is None:
             stack = AsyncExitStack()
             tx = await stack.enter_async_context(self._target.transaction(self.number))
-            self._open = (stack, tx, _Progress(batch))
+            self._open = (stack, tx, Progress(batch))
         stack, tx, progress = self._open
         progress.batch = batch
         try:
@@ -215,7 +217,7 @@ class Lane:
             await stack.aclose()
             self._committed(batch.position, progress, progress.transactions)
 
-    async def _part(self, tx: TargetTransaction, events: Sequence[ChangeEvent], progress: _Progress) -> None:
+    async def _part(self, tx: TargetTransaction, events: Sequence[ChangeEvent], progress: Progress) -> None:
         sorted_events = self._parking.sort(events, progress.parked)
         applied = Applied()
         try:
@@ -272,7 +274,7 @@ class Lane:
 
     async def _commit_run(self, transactions: Sequence[list[ChangeEvent]], batch: Batch) -> bool:
         """Apply whole source transactions at once; False when one of their rows is refused, and nothing is done."""
-        progress = _Progress(batch)
+        progress = Progress(batch)
         at, last = position_of(transactions[-1][-1]), transactions[-1][-1].transaction
         try:
             sorted_events = self._parking.sort([event for events in transactions for event in events])
@@ -290,7 +292,7 @@ class Lane:
 
     async def _replay_events(self, events: Sequence[ChangeEvent], batch: Batch) -> None:
         """One source transaction, event by event, in one transaction of the target."""
-        progress = _Progress(batch)
+        progress = Progress(batch)
         at = position_of(events[-1])
         async with self._target.transaction(self.number) as tx:
             for event in events:
@@ -300,14 +302,14 @@ class Lane:
 
     async def replay_one(self, event: ChangeEvent, batch: Batch) -> None:
         """Apply one event in a transaction of its own; for several lanes whose parts failed on each other."""
-        progress = _Progress(batch)
+        progress = Progress(batch, beside=True)
         at = position_of(event)
         async with self._target.transaction(self.number) as tx:
             await self._one(tx, event, progress)
             await tx.checkpoint(self._format(at), event.transaction.commit_time)
         self._committed(at, progress, 0)
 
-    async def _one(self, tx: TargetTransaction, event: ChangeEvent, progress: _Progress) -> None:
+    async def _one(self, tx: TargetTransaction, event: ChangeEvent, progress: Progress) -> None:
         """One event in a savepoint: applied, resolved, parked, or the error that names it."""
         sorted_events = self._parking.sort((event,), progress.parked)
         await self._park(tx, sorted_events, progress)
@@ -326,14 +328,14 @@ class Lane:
             await tx.park(letters)
             progress.parked |= keys
 
-    async def _in_savepoint(self, tx: TargetTransaction, prepared: Sequence[Prepared], progress: _Progress) -> None:
+    async def _in_savepoint(self, tx: TargetTransaction, prepared: Sequence[Prepared], progress: Progress) -> None:
         applied = Applied()
         async with tx.savepoint():
             await self._applier.apply(tx, prepared, applied)
         progress.applied.merge(applied)
 
     async def _resolved(
-        self, tx: TargetTransaction, event: ChangeEvent, error: ReplicatorError, progress: _Progress
+        self, tx: TargetTransaction, event: ChangeEvent, error: ReplicatorError, progress: Progress
     ) -> ReplicatorError | None:
         """None when a unique value that moves was resolved; else the error that remains."""
         if error.kind is not ErrorKind.UNIQUE:
@@ -343,7 +345,11 @@ class Lane:
         except ReplicatorError as remaining:
             if remaining.action is not Action.ISOLATE:
                 raise
-            return remaining
+            if not isinstance(remaining, OrphanError) or not (progress.beside or self._applier.written_ahead(event)):
+                return remaining
+            # The row in the way is newer than this event, and its end lies ahead.
+            await self._resolver.defer(tx, event)
+            progress.deferred = True
         return None
 
     def _named(self, event: ChangeEvent, error: ReplicatorError) -> ReplicatorError:
@@ -367,21 +373,6 @@ class Lane:
             hint=f"{error.hint.rstrip('.')}. {advice}" if error.hint else advice,
             sqlstate=error.sqlstate,
         )
-
-
-class _Progress:
-    """What one target transaction has done so far; counted only once it has committed."""
-
-    __slots__ = ("applied", "batch", "locked", "parked", "started", "transactions", "voided")
-
-    def __init__(self, batch: Batch) -> None:
-        self.batch = batch
-        self.applied = Applied()
-        self.parked: set[Parked] = set()
-        self.started = time.monotonic()
-        self.transactions = 0
-        self.locked = False
-        self.voided: set[str] = set()
 
 
 def _undone(error: ReplicatorError) -> ReplicatorError:

@@ -2,11 +2,14 @@
 
 No retry helps: the other row's change lies later in the stream (or in another chunk of a backfill). So both aggregates
 are read in ONE snapshot of the source and written from it; later events of theirs are applied over it and converge.
-Where both claim the value there too, it is a data error. A row without a source behind it is never touched.
+Where both claim the value there too, it is a data error. A row without a source behind it is never touched: where its
+delete may lie ahead (the row came from a newer snapshot, or from another lane), the refused aggregate is deferred until
+the feed has passed it; see `deferred.py`.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -17,7 +20,7 @@ from replicator.events import ChangeEvent, Key, Op
 from replicator.planner import plan_outcomes, plan_rows
 
 if TYPE_CHECKING:
-    from replicator.copies import ChunkTarget
+    from replicator.copies import BackfillStore, ChunkTarget
     from replicator.mapping import Mapping, Mappings, SourceAggregate
     from replicator.ports import Reader, SourceSnapshot, TargetTransaction
     from replicator.writes import Write
@@ -32,12 +35,25 @@ class _Blocked(Exception):  # noqa: N818 - control flow: one aggregate's row sta
         self.keys = keys  # of the source, of the aggregates in the way
 
 
-class UniqueResolver:
-    """Writes aggregates that exclude each other on the target from one snapshot of the source."""
+class OrphanError(ReplicatorError):
+    """The row that holds the value has no row of the source behind it: not any more, or not at all."""
 
-    def __init__(self, applier: Applier, mappings: Mappings, reader: Reader, rows: ChunkTarget) -> None:
+
+class UniqueResolver:
+    """Writes aggregates that exclude each other on the target from one snapshot of the source.
+
+    Attributes:
+        deferred: set when the feed has committed a deferred aggregate.
+
+    """
+
+    def __init__(
+        self, applier: Applier, mappings: Mappings, reader: Reader, rows: ChunkTarget, store: BackfillStore
+    ) -> None:
+        self.deferred = asyncio.Event()
         self._applier = applier
         self._rows = rows
+        self._store = store
         self._mappings = mappings
         self._reader = reader
         self._aggregates = AggregateReader(reader)
@@ -57,6 +73,11 @@ class UniqueResolver:
             raise error
         keys = self._applier.reducer.keys.of_event(side, event)
         await self.settle(tx, mapping, keys, {event.transaction.xid}, applied)
+
+    async def defer(self, tx: TargetTransaction, event: ChangeEvent) -> None:
+        """Leave the aggregates of an event to `DeferredAggregates`, once the feed has passed what lies ahead."""
+        mapping, side = self._mappings.by_source[event.relation.table]
+        await self._store.defer(tx, mapping.name, self._applier.reducer.keys.of_event(side, event))
 
     async def settle(
         self, tx: TargetTransaction, mapping: Mapping, keys: Sequence[Key], xids: set[int], applied: Applied
@@ -97,7 +118,11 @@ class UniqueResolver:
         for key in keys:
             if found[key] is None:
                 raise _claimed(
-                    mapping, key, error, "and no row of the source stands behind the one that holds the value"
+                    mapping,
+                    key,
+                    error,
+                    "and no row of the source stands behind the one that holds the value",
+                    kind_of_error=OrphanError,
                 )
 
     async def _swap(
@@ -183,8 +208,15 @@ class UniqueResolver:
         return others
 
 
-def _claimed(mapping: Mapping, key: Key, error: ReplicatorError, why: str) -> ReplicatorError:
-    return ReplicatorError(
+def _claimed(
+    mapping: Mapping,
+    key: Key,
+    error: ReplicatorError,
+    why: str,
+    *,
+    kind_of_error: type[ReplicatorError] = ReplicatorError,
+) -> ReplicatorError:
+    return kind_of_error(
         f"{error.message}: this is no value on its way from one row to another, {why}",
         kind=ErrorKind.DATA,
         table=str(mapping.target.table.name),

@@ -109,6 +109,9 @@ CHECKPOINTS: Final = (
 )
 CHECKPOINTS_LOCK: Final = CHECKPOINTS + " FOR UPDATE"
 CHECKPOINTS_TAKE: Final = "UPDATE replicator.checkpoint SET epoch = $3 WHERE connector = $1 AND feed = $2"
+CHECKPOINTS_ALL: Final = (
+    "SELECT feed, lane, position, commit_time FROM replicator.checkpoint WHERE connector = $1 ORDER BY lane"
+)
 CHECKPOINTS_FORGET: Final = "DELETE FROM replicator.checkpoint WHERE connector = $1 AND feed = $2"
 CHECKPOINTS_LAY: Final = (
     "INSERT INTO replicator.checkpoint (connector, feed, lane, epoch, position, commit_time) "

@@ -1,0 +1,41 @@
+"""What one target transaction of a lane has done so far."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from replicator.engine.apply import Applied
+
+if TYPE_CHECKING:
+    from replicator.engine.parking import Parked
+    from replicator.events import Batch
+
+
+class Progress:
+    """Counted only once the transaction has committed.
+
+    Attributes:
+        batch: what it applies, or the newest part of it.
+        beside: other lanes have applied their part of the batch already, to its end.
+        applied: rows.
+        parked, voided: keys that entered the dead letter queue, and mappings whose keys left it by a TRUNCATE.
+        deferred: whether an aggregate was left to `DeferredAggregates`.
+        started: by the monotonic clock.
+        transactions: of the source, that ended in it.
+        locked: whether it holds the gate alone.
+
+    """
+
+    __slots__ = ("applied", "batch", "beside", "deferred", "locked", "parked", "started", "transactions", "voided")
+
+    def __init__(self, batch: Batch, *, beside: bool = False) -> None:
+        self.batch = batch
+        self.beside = beside
+        self.deferred = False
+        self.applied = Applied()
+        self.parked: set[Parked] = set()
+        self.started = time.monotonic()
+        self.transactions = 0
+        self.locked = False
+        self.voided: set[str] = set()
