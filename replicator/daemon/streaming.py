@@ -104,8 +104,8 @@ class Streaming:
                 group.create_task(self._settle_again()),
                 group.create_task(self._watch_lag()),
                 group.create_task(self._prove()),
-                group.create_task(self._serve_requests()),
-                group.create_task(self._watch()),
+                group.create_task(self._once_begun(self._serve)),
+                group.create_task(self._once_begun(self._watch)),
             ]
             try:
                 await self._feed.run(stop)
@@ -165,9 +165,10 @@ class Streaming:
     async def _reach_lsn(self, lsn: int) -> None:
         await self._reach(Position(lsn))
 
-    async def _serve_requests(self) -> None:
-        await self._reach(Position(0))  # the feed has begun
-        await self._serve()
+    async def _once_begun(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Work that writes to the target: not before the feed has taken over, which ends the sessions before it."""
+        await self._reach(Position(0))
+        await work()
 
     async def _prove(self) -> None:
         """While nothing else is applied: what was committed before now is applied. A busy feed proves it by itself.
