@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from replicator.errors import ErrorKind, ReplicatorError
 from replicator.events import UNCHANGED, ChangeEvent, Key, Op, Relation, Values
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping as MappingType
 
     from replicator.mapping import Mapping, Mappings, Side
-    from replicator.tables import TableName
+    from replicator.tables import Table, TableName
+
+
+_relation_of: Final = itemgetter(ChangeEvent._fields.index("relation"))
 
 
 @dataclass(slots=True)
@@ -67,18 +71,30 @@ class Segment:
 
 
 class ReshapedError(ReplicatorError):
-    """Rows of the stream have columns that the table didn't have when the mappings were compiled."""
+    """Rows of the stream have columns, or types, that the table didn't have when the mappings were compiled."""
 
     def __init__(self, relation: Relation, columns: tuple[str, ...]) -> None:
         names = ", ".join(columns)
         super().__init__(
-            f"{relation.table} got a new column while running: {names}",
+            f"{relation.table} got a new column or type while running: {names}",
             kind=ErrorKind.RESHAPED,
             table=str(relation.table),
             hint="nothing of that change was applied yet; the mappings are compiled again from both catalogs",
         )
         self.relation = relation
         self.columns = columns
+
+
+def unknown_columns(relation: Relation, table: Table) -> tuple[str, ...]:
+    """The columns of a shape that a table doesn't have, or has in another type; a source may not know the types."""
+    types = zip(relation.type_oids, relation.typmods, strict=True)
+    expected = [None if column is None else (column.type_oid, column.typmod) for column in map(table.by_name.get, relation.columns)]
+    found: Iterable[tuple[int, int] | None] = types if relation.typmods else expected
+    return tuple(
+        name
+        for name, known, here in zip(relation.columns, expected, found, strict=True)
+        if known is None or known != here
+    )
 
 
 class Reducer:
@@ -90,53 +106,53 @@ class Reducer:
         self.keys = Keys()
 
     def accept(self, relation: Relation) -> None:
-        """Take a shape as it is: its unknown columns are gone from the table by now, and nobody can use them."""
+        """Take a shape as it is: the table has those columns no longer, or has their former types again."""
         self._known[id(relation)] = relation
 
     def check(self, events: Sequence[ChangeEvent]) -> None:
-        """A shape that is seen first must have no column that the mappings don't know.
+        """A shape that is seen first must have no column or type that the mappings don't know.
 
         Raises:
             ReshapedError: it has; nothing else happened.
 
         """
-        for relation in {id(event.relation): event.relation for event in events}.values():
+        for relation in set(map(_relation_of, events)):  # equal by identity
             if id(relation) in self._known:
                 continue
             _, side = self._by_source[relation.table]
-            unknown = [name for name in relation.columns if name not in side.table.by_name]
+            unknown = unknown_columns(relation, side.table)
             if unknown:
-                raise ReshapedError(relation, tuple(unknown))
+                raise ReshapedError(relation, unknown)
             self._known[id(relation)] = relation
 
     def split(self, events: Sequence[ChangeEvent]) -> list[Segment]:
         """Cut a batch at its barriers and reduce what lies between."""
         segments: list[Segment] = []
-        run: list[ChangeEvent] = []
-        shapes: dict[TableName, Relation] = {}
+        groups: dict[TableName, list[ChangeEvent]] = {}
+        group: list[ChangeEvent] = []
         truncate = Op.TRUNCATE
+        last: Relation | None = None
         for event in events:
-            relation = event.relation
             if event.op is truncate:
-                self._close(segments, run)
-                run = []
-                shapes = {}
+                self._close(segments, groups)
+                groups, last = {}, None
                 self._truncate(segments, event)
                 continue
-            known = shapes.get(relation.table)
-            if known is not relation:
-                if known is not None:
-                    self._close(segments, run)
-                    run = []
-                    shapes = {}
-                shapes[relation.table] = relation
-            run.append(event)
-        self._close(segments, run)
+            relation = event.relation
+            if relation is not last:  # runs of one table are long: its name is looked up once a run
+                last = relation
+                group = groups.get(relation.table, [])
+                if group and group[0].relation is not relation:
+                    self._close(segments, groups)
+                    group, groups = [], {}
+                groups[relation.table] = group
+            group.append(event)
+        self._close(segments, groups)
         return segments
 
-    def _close(self, segments: list[Segment], run: list[ChangeEvent]) -> None:
-        if run:
-            segments.append(Segment(self.reduce(run)))
+    def _close(self, segments: list[Segment], groups: MappingType[TableName, list[ChangeEvent]]) -> None:
+        if groups:
+            segments.append(Segment(self._reduce(groups)))
 
     @staticmethod
     def _truncate(segments: list[Segment], event: ChangeEvent) -> None:
@@ -148,16 +164,14 @@ class Reducer:
 
     def reduce(self, events: Sequence[ChangeEvent]) -> list[Reduced]:
         """Reduce events between two barriers; every table has one shape, none is truncated."""
-        grouped: dict[TableName, list[ChangeEvent]] = {}
+        groups: dict[TableName, list[ChangeEvent]] = {}
         for event in events:
-            table = event.relation.table
-            group = grouped.get(table)
-            if group is None:
-                grouped[table] = [event]
-            else:
-                group.append(event)
+            groups.setdefault(event.relation.table, []).append(event)
+        return self._reduce(groups)
+
+    def _reduce(self, groups: MappingType[TableName, list[ChangeEvent]]) -> list[Reduced]:
         results: dict[str, Reduced] = {}
-        for table, group in grouped.items():
+        for table, group in groups.items():
             mapping, side = self._by_source[table]
             relation = group[0].relation
             reduced = results.get(mapping.name)
@@ -182,19 +196,16 @@ def _reduce_rows(events: list[ChangeEvent], key_of: KeyOf, side: Side, reduced: 
     insert, delete = Op.INSERT, Op.DELETE
     for event in events:
         op, _, before, after, _, _ = event
-        if op is insert and after is not None and UNCHANGED not in after:
+        if before is None and after is not None and UNCHANGED not in after:
+            # Almost every row comes here. What is empty isn't asked: most segments only insert, or only update.
             key = key_of(after)
-            if key in deletes:
-                deletes.discard(key)
+            if (deletes and key in deletes) or (fetches and key in fetches) or (updates and key in updates):
+                _forget(reduced, key)
                 upserts[key] = after
-            elif key in fetches:
-                fetches.discard(key)
-                upserts[key] = after
-            elif key in upserts or key in updates:
-                updates.pop(key, None)
-                upserts[key] = after
-            else:
+            elif (not upserts or key not in upserts) if op is insert else (inserts and key in inserts):
                 inserts[key] = after
+            else:
+                upserts[key] = after
             continue
         old: Key | None = None
         if before is not None:
@@ -204,7 +215,8 @@ def _reduce_rows(events: list[ChangeEvent], key_of: KeyOf, side: Side, reduced: 
         if op is delete:
             if old is None:
                 raise identity_error(side, event)
-            _forget(reduced, old)
+            if inserts or upserts or updates or fetches:
+                _forget(reduced, old)
             deletes.add(old)
             continue
         if after is None:  # pragma: no cover - no codec makes such an event
