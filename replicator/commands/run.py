@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -56,4 +57,15 @@ def command(ctx: click.Context, file: Path, *, until: str | None, log_format: Lo
     async def run() -> int:
         return await Daemon(connectors, attempt, Notifier.from_environment(os.environ), options).run()
 
+    _collect_seldom()
     ctx.exit(uvloop.run(run()))
+
+
+def _collect_seldom() -> None:
+    """Tell the garbage collector what this process is like: a fifth of a row's CPU time goes into looking for cycles.
+
+    What was loaded so far stays for good. Rows on their way are tuples by the ten thousand, without a cycle among them.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
