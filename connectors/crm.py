@@ -41,24 +41,14 @@ def account_back(row: Row) -> Row:
     )
 
 
-@transform(
-    old="public.users",
-    upgraded={"crm.users": "id", "crm.user_permissions": "user_id"},
-    owns_old="deleted_at IS NULL",
-)
+@transform(old="public.users", upgraded={"crm.users": "id", "crm.user_permissions": "user_id"})
 def user(row: Row) -> Iterator[Row]:
-    """A name is split, and a role becomes the permissions that it stood for. Deleted users stay behind.
+    """A name is split, and a role becomes the permissions that it stood for.
 
     The permissions' own ids are none of our business: a permission that stays keeps its id, and what refers to it.
     """
-    if row.raw("deleted_at") is not None:
-        return
     first, space, last = row["full_name"].partition(" ")
-    yield (
-        row.to("crm.users")
-        .drop("full_name", "role", "deleted_at")
-        .set(first_name=first, last_name=last if space else None)
-    )
+    yield row.to("crm.users").drop("full_name", "role").set(first_name=first, last_name=last if space else None)
     for permission in PERMISSIONS[row["role"]]:
         yield Row.of("crm.user_permissions", user_id=row["id"], permission=permission)
 
@@ -72,8 +62,20 @@ def user_back(user: Aggregate) -> Row:
     return (
         user.root.to("public.users")
         .drop("first_name", "last_name")
-        .set(full_name=first if last is None else f"{first} {last}", role=role, deleted_at=None)
+        .set(full_name=first if last is None else f"{first} {last}", role=role)
     )
+
+
+@transform(old="public.contacts", upgraded="crm.contacts", owns_old="deleted_at IS NULL")
+def contact(row: Row) -> Row | None:
+    """Deleted contacts stay behind; `owns_old` says that the way back leaves them alone as well."""
+    return row.drop("deleted_at") if row.raw("deleted_at") is None else None
+
+
+@contact.inverse
+def contact_back(row: Row) -> Row:
+    """Whoever comes back isn't deleted."""
+    return row.set(deleted_at=None)
 
 
 @transform(

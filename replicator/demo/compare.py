@@ -59,7 +59,7 @@ EXPECTATIONS = (
         """SELECT id::text, account_id::text, split_part(full_name, ' ', 1),
                   CASE WHEN full_name ~ ' ' THEN substr(full_name, strpos(full_name, ' ') + 1) END,
                   email, last_login::text
-           FROM users WHERE deleted_at IS NULL""",
+           FROM users""",
         "SELECT id::text, account_id::text, first_name, last_name, email, last_login::text FROM crm.users",
     ),
     Expectation(
@@ -67,10 +67,14 @@ EXPECTATIONS = (
         """SELECT u.id::text, permission
            FROM users u JOIN (VALUES ('viewer', 'read'), ('editor', 'read'), ('editor', 'write'), ('admin', 'read'),
                                      ('admin', 'write'), ('admin', 'invite')) AS granted (role, permission)
-                ON granted.role = u.role::text
-           WHERE u.deleted_at IS NULL""",
+                ON granted.role = u.role::text""",
         "SELECT user_id::text, permission FROM crm.user_permissions",
         key=2,
+    ),
+    Expectation(
+        "crm.contacts",
+        "SELECT id::text, account_id::text, name, phone FROM contacts WHERE deleted_at IS NULL",
+        "SELECT id::text, account_id::text, name, phone FROM crm.contacts",
     ),
     Expectation("crm.products", f"SELECT {_PRODUCT} FROM products", f"SELECT {_PRODUCT} FROM crm.products"),
     Expectation(

@@ -166,19 +166,13 @@ def cancel_order(client: Client) -> None:
 
 
 def register_user(client: Client) -> None:
-    """A new user; sometimes with the address of one that was deleted."""
-    email = f"{client.random.randbytes(6).hex()}@example.org"
-    if client.random.random() < 0.2:
-        email = (
-            client.run("SELECT email FROM public.users WHERE id = %s", client.pick("users", "deleted_at IS NOT NULL"))
-            or email
-        )
+    """A new user."""
     client.run(
         "INSERT INTO public.users (account_id, full_name, email, role)"
         " VALUES (%s, %s, %s, (%s::text)::public.user_role)",
         client.pick("accounts"),
         client.name(),
-        email,
+        f"{client.random.randbytes(6).hex()}@example.org",
         client.random.choice(("viewer", "editor", "admin")),
     )
 
@@ -202,22 +196,8 @@ def change_role(client: Client) -> None:
 
 
 def delete_user(client: Client) -> None:
-    """A user is marked as deleted, and is nobody's contact any more."""
-    user = client.pick("users", f"deleted_at IS NULL AND {NO_STAFF}")
-    client.run("UPDATE public.users SET deleted_at = clock_timestamp() WHERE id = %s", user)
-    client.run("UPDATE public.accounts SET primary_contact_id = NULL WHERE primary_contact_id = %s", user)
-
-
-def restore_user(client: Client) -> None:
-    """A deleted user comes back, unless somebody else has the address by now."""
-    client.run(
-        "UPDATE public.users SET deleted_at = NULL WHERE id = %s", client.pick("users", "deleted_at IS NOT NULL")
-    )
-
-
-def purge_user(client: Client) -> None:
-    """A deleted user's row goes at last."""
-    client.run("DELETE FROM public.users WHERE id = %s", client.pick("users", "deleted_at IS NOT NULL"))
+    """A user less."""
+    client.run("DELETE FROM public.users WHERE id = %s", client.pick("users", NO_STAFF))
 
 
 def renumber_user(client: Client) -> None:
@@ -230,7 +210,7 @@ def renumber_user(client: Client) -> None:
 def exchange_emails(client: Client) -> None:
     """Two users exchange a unique value, in three steps as the index demands."""
     found = client.connection.execute(
-        "SELECT id, email FROM public.users WHERE id = ANY(%s) AND deleted_at IS NULL ORDER BY id FOR UPDATE",
+        "SELECT id, email FROM public.users WHERE id = ANY(%s) ORDER BY id FOR UPDATE",
         ([client.pick("users"), client.pick("users")],),
     ).fetchall()
     if len(found) < 2:
@@ -241,15 +221,46 @@ def exchange_emails(client: Client) -> None:
 
 
 def edit_account(client: Client) -> None:
-    """An account moves, and another of its users answers the phone."""
+    """An account moves, and another of its contacts answers the phone."""
     account = client.pick("accounts")
     city = client.random.choice(("Zürich", "Łódź", "São Paulo", None))
     client.run("UPDATE public.accounts SET city = %s, fax = %s WHERE id = %s", city, client.amount(), account)
     client.run(
         "UPDATE public.accounts SET primary_contact_id ="
-        " (SELECT id FROM public.users WHERE account_id = %s AND deleted_at IS NULL LIMIT 1 FOR SHARE) WHERE id = %s",
+        " (SELECT id FROM public.contacts WHERE account_id = %s AND deleted_at IS NULL LIMIT 1 FOR SHARE)"
+        " WHERE id = %s",
         account,
         account,
+    )
+
+
+def add_contact(client: Client) -> None:
+    """A new contact of an account."""
+    client.run("INSERT INTO public.contacts (account_id, name) VALUES (%s, %s)", client.pick("accounts"), client.name())
+
+
+def delete_contact(client: Client) -> None:
+    """A contact is marked as deleted, and is nobody's first any more."""
+    contact = client.pick("contacts", "deleted_at IS NULL")
+    client.run("UPDATE public.contacts SET deleted_at = clock_timestamp() WHERE id = %s", contact)
+    client.run("UPDATE public.accounts SET primary_contact_id = NULL WHERE primary_contact_id = %s", contact)
+
+
+def restore_contact(client: Client) -> None:
+    """A deleted contact comes back."""
+    contact = client.pick("contacts", "deleted_at IS NOT NULL")
+    client.run("UPDATE public.contacts SET deleted_at = NULL, phone = NULL WHERE id = %s", contact)
+
+
+def purge_contact(client: Client) -> None:
+    """A deleted contact's row goes at last."""
+    client.run("DELETE FROM public.contacts WHERE id = %s", client.pick("contacts", "deleted_at IS NOT NULL"))
+
+
+def renumber_contact(client: Client) -> None:
+    """A contact gets another id, deleted or not: its key changes, and by cascade the account that it is first of."""
+    client.run(
+        "UPDATE public.contacts SET id = nextval('public.contacts_id_seq') WHERE id = %s", client.pick("contacts")
     )
 
 
@@ -300,11 +311,14 @@ OPERATIONS: dict[Operation, int] = {
     edit_user: 10,
     change_role: 5,
     delete_user: 3,
-    restore_user: 2,
-    purge_user: 1,
     renumber_user: 1,
     exchange_emails: 3,
     edit_account: 5,
+    add_contact: 4,
+    delete_contact: 3,
+    restore_contact: 2,
+    purge_contact: 1,
+    renumber_contact: 1,
     reprice: 5,
     rename_product: 1,
     exchange_keys: 1,

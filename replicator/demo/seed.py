@@ -33,7 +33,7 @@ LAST_NAMES = (
     "村上",
 )
 
-_PARTS = {"accounts": 6, "users": 18, "products": 2, "orders": 18, "notes": 12, "payments": 9}
+_PARTS = {"accounts": 6, "users": 14, "contacts": 6, "products": 2, "orders": 18, "notes": 12, "payments": 9}
 _ITEMS_PER_ORDER = 2
 _ROWS_MIN = 60  # of one table: the workload chooses among them
 

@@ -18,20 +18,26 @@ SELECT (string_to_array(current_setting('demo.last_names'), ','))[1 + n % 10] ||
     timestamptz '2015-01-01 00:00Z' + n * interval '1 day 3.000001 seconds'
 FROM generate_series(1, current_setting('demo.accounts')::integer) n;
 
-INSERT INTO public.users (account_id, full_name, email, role, last_login, deleted_at)
+INSERT INTO public.users (account_id, full_name, email, role, last_login)
 SELECT 1 + n % current_setting('demo.accounts')::integer,
     CASE WHEN n % 97 = 0 THEN 'Prince'
         ELSE (string_to_array(current_setting('demo.first_names'), ','))[1 + n % 12] || ' '
             || (string_to_array(current_setting('demo.last_names'), ','))[1 + n % 10] END,
     'user' || n || '@example.com',
     (enum_range(NULL::public.user_role))[1 + n * 7 % 4],
-    CASE WHEN n % 3 > 0 THEN timestamptz '2024-01-01 00:00Z' + n * interval '7.000003 minutes' END,
-    CASE WHEN n % 13 = 0 THEN timestamptz '2024-12-01 00:00Z' END
+    CASE WHEN n % 3 > 0 THEN timestamptz '2024-01-01 00:00Z' + n * interval '7.000003 minutes' END
 FROM generate_series(1, current_setting('demo.users')::integer) n;
+
+INSERT INTO public.contacts (account_id, name, phone, deleted_at)
+SELECT 1 + n * 13 % current_setting('demo.accounts')::integer,
+    (string_to_array(current_setting('demo.first_names'), ','))[1 + n * 5 % 12],
+    CASE WHEN n % 4 > 0 THEN '+41 44 ' || 200000 + n END,
+    CASE WHEN n % 7 = 0 THEN timestamptz '2024-12-01 00:00Z' END
+FROM generate_series(1, current_setting('demo.contacts')::integer) n;
 
 UPDATE public.accounts a
 SET primary_contact_id = contact.id
-FROM (SELECT account_id, min(id) AS id FROM public.users WHERE deleted_at IS NULL GROUP BY account_id) contact
+FROM (SELECT account_id, min(id) AS id FROM public.contacts WHERE deleted_at IS NULL GROUP BY account_id) contact
 WHERE contact.account_id = a.id AND a.id % 2 = 0;
 
 INSERT INTO public.products (sku, name, price, sold, tags, attributes, description)

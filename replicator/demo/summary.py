@@ -81,10 +81,13 @@ def show_summary(console: Console, outcome: Outcome, root: Path) -> None:
 def _numbers(outcome: Outcome) -> Table:
     streamed, committed = outcome.streamed, outcome.committed
     hard = (
-        ("keys changed", ("renumber_order", "renumber_user", "rename_product", "exchange_keys", "change_items")),
+        (
+            "keys changed",
+            ("renumber_order", "renumber_user", "renumber_contact", "rename_product", "exchange_keys", "change_items"),
+        ),
         ("unique values exchanged", ("exchange_emails",)),
         ("children moved", ("move_note",)),
-        ("deletes", ("cancel_order", "delete_note", "delete_user", "purge_user")),
+        ("deletes", ("cancel_order", "delete_note", "delete_user", "delete_contact", "purge_contact")),
         ("savepoints rolled back", ("place_order",)),
     )
     among = [f"{sum(committed[name] for name in names):,} {what}" for what, names in hard]

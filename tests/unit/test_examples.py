@@ -106,7 +106,7 @@ def test_account_comes_back(street: str | None, city: str | None) -> None:
 
 def user(**columns: object) -> Row:
     plain = {"id": 7, "account_id": 1, "full_name": "Ada Lovelace", "email": "ada@example.com", "role": "editor"}
-    return Row.of("public.users", plain | {"last_login": None, "deleted_at": None} | columns)
+    return Row.of("public.users", plain | {"last_login": None} | columns)
 
 
 def test_user_becomes_a_user_with_permissions() -> None:
@@ -121,9 +121,16 @@ def test_user_becomes_a_user_with_permissions() -> None:
     ]
 
 
-def test_deleted_user_is_left_out() -> None:
-    """A row that is marked as deleted has no counterpart, whatever the mark is."""
-    assert [] == list(crm.user(user(deleted_at="infinity")))
+def test_deleted_contacts_are_left_out() -> None:
+    """A row that is marked as deleted has no counterpart, whatever the mark is; the others come back as they were."""
+    old = Row.of("public.contacts", id=1, account_id=2, name="Ada", phone=None, deleted_at=None)
+
+    made = crm.contact(old)
+
+    assert {"id", "account_id", "name", "phone"} == set(made)
+    assert dict(old) == dict(crm.contact_back(made))
+    assert None is crm.contact(old.set(deleted_at="infinity"))
+    assert "deleted_at IS NULL" == crm.contact.owns_old
 
 
 @given(name=TEXT, role=st.sampled_from(sorted(crm.PERMISSIONS)))

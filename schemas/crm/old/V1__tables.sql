@@ -25,19 +25,26 @@ CREATE TABLE users (
     id         bigserial PRIMARY KEY,
     account_id bigint NOT NULL REFERENCES accounts (id),
     full_name  text NOT NULL,
-    email      text NOT NULL,
+    email      text NOT NULL UNIQUE,
     role       user_role NOT NULL DEFAULT 'viewer',
-    last_login timestamptz,
-    deleted_at timestamptz
+    last_login timestamptz
 );
 
--- Users that were deleted stay as rows, and their addresses may be taken again.
-CREATE UNIQUE INDEX users_email ON users (email) WHERE deleted_at IS NULL;
 CREATE INDEX users_account ON users (account_id);
 
--- An account has users, and one of them is its primary contact: a circle.
+CREATE TABLE contacts (
+    id         bigserial PRIMARY KEY,
+    account_id bigint NOT NULL REFERENCES accounts (id),
+    name       text NOT NULL,
+    phone      text,
+    deleted_at timestamptz  -- deleted ones stay as rows
+);
+
+CREATE INDEX contacts_account ON contacts (account_id);
+
+-- An account has contacts, and one of them is the first to be called: a circle.
 ALTER TABLE accounts ADD CONSTRAINT accounts_primary_contact
-    FOREIGN KEY (primary_contact_id) REFERENCES users (id) ON UPDATE CASCADE DEFERRABLE;
+    FOREIGN KEY (primary_contact_id) REFERENCES contacts (id) ON UPDATE CASCADE DEFERRABLE;
 CREATE INDEX accounts_primary_contact_id ON accounts (primary_contact_id);
 
 CREATE TABLE products (
