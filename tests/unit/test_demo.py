@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from replicator.demo import lag
-from replicator.demo.checkout import find_root, migrations
+from replicator.demo import checkout, lag
+from replicator.demo.checkout import CheckoutError, find_root, migrations
 from replicator.demo.compare import Comparison
 from replicator.demo.screen import new_screen
 from replicator.demo.seed import shares
@@ -60,6 +60,15 @@ def printed(made: Outcome) -> str:
 def test_checkout_is_found() -> None:
     """From the package itself the example's files are found above it."""
     assert (find_root() / "connectors/crm.yaml").is_file()
+
+
+def test_missing_checkout_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Installed without its repository, the demo says what it lacks and where it runs."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(checkout, "__file__", str(tmp_path / "site-packages/replicator/demo/checkout.py"))
+
+    with pytest.raises(CheckoutError, match="make demo"):
+        find_root()
 
 
 def test_migrations_go_by_number(tmp_path: Path) -> None:
