@@ -67,6 +67,7 @@ class PostgresTarget:
         self._catalogs: AsyncConnection[Any] | None = None
         self._looking = asyncio.Lock()
         self._source: Wire | None = None
+        self._connecting = asyncio.Lock()
         self._statements = StatementCache()
         self._keys = KeyCache()
 
@@ -151,16 +152,18 @@ class PostgresTarget:
         return made
 
     async def _source_wire(self) -> Wire:
-        if self._source is None or self._source.broken:
-            assert self._source_dsn is not None
-            self._source = Wire(await connect(self._source_dsn, f"{self._connector}/{self._feed}/keys"))
-        return self._source
+        async with self._connecting:  # several workers may be the first at once
+            if self._source is None or self._source.broken:
+                assert self._source_dsn is not None
+                self._source = Wire(await connect(self._source_dsn, f"{self._connector}/{self._feed}/keys"))
+            return self._source
 
     async def _controller(self) -> AsyncConnection[Any]:
         """The session for everything beside the transactions, in autocommit."""
-        if self._control is None or self._control.closed:
-            self._control = await connect(self._dsn, f"{self._connector}/{self._feed}/control")
-        return self._control
+        async with self._connecting:
+            if self._control is None or self._control.closed:
+                self._control = await connect(self._dsn, f"{self._connector}/{self._feed}/control")
+            return self._control
 
     @property
     def epoch(self) -> int | None:
