@@ -100,6 +100,7 @@ class Applier:
         self._aggregates = AggregateReader(reader)
         self._floors: dict[str, int] = {}
         self._floor = 0
+        self._copied = 0
         self.deletes_last = False
 
     def order(self, writes: Sequence[Write]) -> list[Write]:
@@ -115,13 +116,20 @@ class Applier:
         else:
             self._floors[mapping.name] = max(self._floors.get(mapping.name, 0), lsn)
 
+    def expect_rows(self, lsn: int) -> None:
+        """Rows born before `lsn` are likely on the target: a copy wrote them, or a plain INSERT has met one."""
+        self._copied = max(self._copied, lsn)
+
     def _plain(self, mapping: Mapping, commit_lsn: int) -> bool:
-        return commit_lsn > self._floor and commit_lsn > self._floors.get(mapping.name, 0)
+        """Whether plain INSERT is worth trying. Who held the feed before has written little beside its copies; where
+        a row is there nevertheless, the INSERT is refused, and the batch is applied again by upsert.
+        """
+        return commit_lsn > self._copied and commit_lsn > self._floors.get(mapping.name, 0)
 
     def written_ahead(self, event: ChangeEvent) -> bool:
         """Whether rows of the event's mapping may be on the target in a newer state, from a snapshot."""
         mapping, _ = self.mappings.by_source[event.relation.table]
-        return not self._plain(mapping, event.transaction.commit_lsn)
+        return event.transaction.commit_lsn <= max(self._floor, self._floors.get(mapping.name, 0))
 
     # -- pure --------------------------------------------------------------------------------------------------------
 

@@ -81,6 +81,7 @@ class Feed:
         self._source = source
         self._target = target
         self._settings = settings
+        self._store = store
         self._status = status
         self._mappings = mappings
         self._cuts = Cuts(cuts)
@@ -168,6 +169,7 @@ class Feed:
         begun = await source.start(min(known) if known else None)
         # Rows born before this moment may have been written from a snapshot by whoever held the feed before.
         self._applier.raise_floor((await source.head()).at)
+        self._applier.expect_rows(await self._store.caught_up_lsn())
         letters = await self._target.dead_letters()
         parking = Parking(self._mappings, source, letters)
         status.dead_letters = len(letters)

@@ -72,6 +72,7 @@ class Lane:
         self._parking = parking
         self._resolver = resolver
         self._format = source.format
+        self._head = source.head
         self._target = target
         self._settings = settings
         self._status = status
@@ -111,6 +112,8 @@ class Lane:
                 # By upsert, as a row born here may have been written from a snapshot; and with room for those that
                 # exchange a unique value.
                 if error.kind is ErrorKind.UNIQUE and (room.learn(error) or plain):
+                    if plain:
+                        self._applier.expect_rows((await self._head()).at)
                     plain = False
                     continue
                 if not replay:
