@@ -62,7 +62,7 @@ class World:
     def backfill(self) -> Backfill:
         return Backfill(
             mappings=self.mappings,
-            copier=self.copier(Applier(self.mappings, self.reader, self.chunks)),
+            copier=self.copier(Applier(self.mappings, self.reader)),
             reader=self.reader,
             target=self.target,
             store=self.store,

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from replicator.daemon.checks import refuse_losses
 from replicator.daemon.parts import FORWARD, Parts, old_dsn, open_parts, upgraded_dsn
 from replicator.daemon.requests import RequestDesk
 from replicator.daemon.schema import SchemaGuard
@@ -95,6 +96,7 @@ class _Session:
         parts, connector = self._parts, self._parts.connector
         self._status.enter(State.PREPARING, time.time())
         self._mappings = await parts.mappings()
+        await refuse_losses(connector)
         self._source = parts.source(self._mappings)
         self._status.declare(str(table.name) for table in self._mappings.target_tables)
         self._status.clock_offset = await clock_offset(old_dsn(connector), connector.name)
@@ -150,7 +152,7 @@ class _Session:
         await self._enter(State.COPYING)
         backfill = Backfill(
             mappings=self._mappings,
-            copier=self._copier(Applier(self._mappings, parts.reader, parts.chunks)),
+            copier=self._copier(Applier(self._mappings, parts.reader)),
             reader=parts.reader,
             target=parts.target,
             store=parts.store,

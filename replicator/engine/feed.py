@@ -86,7 +86,7 @@ class Feed:
         self._mappings = mappings
         self._cuts = Cuts(cuts)
         self.recent = RecentTransactions()
-        self.applier = self._applier = Applier(mappings, reader, rows)
+        self.applier = self._applier = Applier(mappings, reader)
         self.resolver = self._resolver = UniqueResolver(self._applier, mappings, reader, rows, store)
         self._reader = reader
         self._moved = asyncio.Event()
@@ -238,10 +238,10 @@ class Feed:
             self._status.proven(batch.commit_time)
 
     async def _check_shapes(self, batch: Batch) -> None:
-        """Go on where a new shape's unknown columns are gone again by now; else the mappings are compiled again.
+        """Compile the mappings again where a new shape's table has changed since; else it has changed back by now.
 
         Raises:
-            ReshapedError: they are in the table.
+            ReshapedError: its columns or types are no longer those that the mappings know.
 
         """
         while True:
@@ -250,7 +250,9 @@ class Feed:
             except ReshapedError as reshaped:
                 catalog = await self._reader.catalog()
                 table = catalog.tables.get(reshaped.relation.table)
-                if table is not None and any(name in table.by_name for name in reshaped.columns):
+                _, side = self._mappings.by_source[reshaped.relation.table]
+                known = side.table.by_name
+                if table is not None and any(table.by_name.get(name) != known.get(name) for name in reshaped.columns):
                     raise
                 self._applier.reducer.accept(reshaped.relation)
             else:

@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, Final
 from replicator.engine.apply import Applied, Applier, Prepared
 from replicator.engine.parking import Parking, Sorted, position_of, text_key
 from replicator.engine.progress import Progress
-from replicator.engine.room import Room
 from replicator.engine.unique import OrphanError, UniqueResolver
 from replicator.errors import Action, ErrorKind, ReplicatorError
 from replicator.events import Batch, ChangeEvent, Op, Position
 
 if TYPE_CHECKING:
+    from replicator.engine.room import Room
     from replicator.ports import Source, Target, TargetTransaction
     from replicator.telemetry import FeedStatus
 
@@ -102,7 +102,8 @@ class Lane:
         await self._retrying(lambda: self._apply_whole(events, batch, replay=replay))
 
     async def _apply_whole(self, events: Sequence[ChangeEvent], batch: Batch, *, replay: bool) -> None:
-        plain, room = True, Room()
+        plain = True
+        room = self._resolver.room({event.transaction.xid for event in events} if replay else None)
         while True:
             try:
                 await self._commit(self.unapplied(events), batch, plain=plain, room=room)
@@ -272,15 +273,15 @@ class Lane:
             return
         middle = len(transactions) // 2
         for half in (transactions[:middle], transactions[middle:]):
-            if half and not await self._commit_run(half, batch):
+            if half and not await self._commit_run(half, batch, transactions=len(half)):
                 await self._replay_run(half, batch)
 
-    async def _commit_run(self, transactions: Sequence[list[ChangeEvent]], batch: Batch) -> bool:
-        """Apply whole source transactions at once; False when one of their rows is refused, and nothing is done."""
+    async def _commit_run(self, runs: Sequence[list[ChangeEvent]], batch: Batch, *, transactions: int) -> bool:
+        """Apply events at once; False when one of their rows is refused, and nothing is done."""
         progress = Progress(batch)
-        at, last = position_of(transactions[-1][-1]), transactions[-1][-1].transaction
+        at, last = position_of(runs[-1][-1]), runs[-1][-1].transaction
         try:
-            sorted_events = self._parking.sort([event for events in transactions for event in events])
+            sorted_events = self._parking.sort([event for events in runs for event in events])
             prepared = self._applier.prepare(sorted_events.free, plain=False)
             async with self._target.transaction(self.number) as tx:
                 await self._applier.apply(tx, prepared, progress.applied)
@@ -290,7 +291,7 @@ class Lane:
             if error.action is not Action.ISOLATE:
                 raise
             return False
-        self._committed(at, progress, len(transactions))
+        self._committed(at, progress, transactions)
         return True
 
     async def _replay_events(self, events: Sequence[ChangeEvent], batch: Batch) -> None:
@@ -302,6 +303,10 @@ class Lane:
                 await self._one(tx, event, progress)
             await tx.checkpoint(self._format(at), events[-1].transaction.commit_time)
         self._committed(at, progress, 1)
+
+    async def replay_run(self, events: Sequence[ChangeEvent], batch: Batch) -> bool:
+        """Apply some events in one transaction; False when a row is refused, and nothing is done. For several lanes."""
+        return await self._commit_run([list(events)], batch, transactions=0)
 
     async def replay_one(self, event: ChangeEvent, batch: Batch) -> None:
         """Apply one event in a transaction of its own; for several lanes whose parts failed on each other."""

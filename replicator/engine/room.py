@@ -1,31 +1,59 @@
-"""Room: rows of one batch that exchange unique values are taken away first, then all are written as they end.
+"""Room: unique values that rows of one batch give each other, or take from rows that are newer than the batch.
 
 A reduced batch can fail on a unique index where its replay would not: row 1 takes the value that row 2 gives up, and
-the statement meets them in the wrong order. When all rows in the way are rewritten by the same statement, whole, they
-may as well be deleted before: no replay is needed.
+the statement meets them in the wrong order. Rows in the way that the same statement writes again, whole, are deleted
+before. Behind a copy, a row in the way may not be in the batch at all: it was copied in a newer state. Then it and the
+row that is refused are settled from one snapshot of the source (`unique.py`), which has seen all of the batch. Either
+way the rest of the batch needs no replay.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Collection
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
 
 from replicator.writes import Write, WriteAction
 
 if TYPE_CHECKING:
     from replicator.copies import ChunkTarget
+    from replicator.engine.apply import Applied
+    from replicator.engine.unique import UniqueResolver
     from replicator.errors import ReplicatorError
+    from replicator.events import Key
+    from replicator.mapping import Mapping, Mappings
     from replicator.ports import TargetTransaction
     from replicator.tables import Table
 
 
-class Room:
-    """What a batch has met so far: unique indexes in which its rows stood in each other's way, by table."""
+_ROWS: Final = frozenset({WriteAction.UPSERT, WriteAction.UPDATE})
 
-    def __init__(self) -> None:
+
+class Room:
+    """What a batch has met so far: unique indexes in which rows stood in each other's way, by table.
+
+    Args:
+        resolver: settles aggregates.
+        mappings: of the feed.
+        rows: asks the target what is in the way.
+        xids: the batch's transactions: a snapshot that settles its aggregates has to see them. None: nothing is
+            settled here, as other lanes hold the gate, which that takes alone.
+
+    """
+
+    def __init__(
+        self, resolver: UniqueResolver, mappings: Mappings, rows: ChunkTarget, xids: Collection[int] | None
+    ) -> None:
+        self._resolver = resolver
+        self._mappings = mappings
+        self._rows = rows
+        self._xids = xids
         self._constraints: dict[str, dict[str, None]] = {}
+        self._unsettled: dict[Mapping, dict[Key, None]] = {}
 
     def learn(self, error: ReplicatorError) -> bool:
         """Remember the index of a UNIQUE error; False when it is known already, or the error doesn't name it."""
+        self._unsettled.clear()  # that attempt was rolled back
         if error.table is None or error.constraint is None:
             return False
         known = self._constraints.setdefault(error.table, {})
@@ -37,29 +65,76 @@ class Room:
     def _of(self, table: Table) -> dict[str, None]:
         return self._constraints.get(f"{table.name.schema}.{table.name.name}", {})
 
-    async def make(self, tx: TargetTransaction, rows: ChunkTarget, write: Write) -> None:
-        """Delete the rows in the way of a write (its translations are done) that the write brings again, whole."""
-        constraints = self._of(write.table)
-        if not constraints or write.action is not WriteAction.UPSERT:
-            return
-        if not set(write.table.writable) <= set(write.columns):
-            return  # a column that the write doesn't carry would be lost: the replay finds another way
-        at = [write.columns.index(name) for name in write.key]
-        brought = {tuple(row[place] for place in at) for row in write.rows}
+    async def make(self, tx: TargetTransaction, planned: Write, write: Write) -> tuple[Write, Write]:
+        """Make room for a write, and return what is left of both.
+
+        Args:
+            tx: the batch's.
+            planned: the write with the source's keys.
+            write: the same with the target's.
+
+        """
+        (mapping,) = self._mappings.named((write.mapping,))
+        if write.action not in _ROWS or write.table.name != mapping.target.table.name:
+            return planned, write
         arbiter = write.table.arbiter(write.key)
-        for constraint in constraints:
-            if arbiter is not None and constraint == arbiter.name:
-                continue
-            there = await rows.in_the_way(tx, write, constraint, write.key)
-            again = [key for key in there if key in brought]
-            if again:
-                await tx.write(
-                    Write(
-                        write.table,
-                        WriteAction.DELETE,
-                        columns=write.key,
-                        key=write.key,
-                        rows=again,
-                        mapping=write.mapping,
-                    )
-                )
+        for constraint in self._of(write.table):
+            columns = next((one.columns for one in write.table.unique_keys if one.name == constraint), ())
+            if (arbiter is None or constraint != arbiter.name) and columns and set(columns) <= set(write.columns):
+                planned, write = await self._around(tx, mapping, (planned, write), constraint, columns)
+        return planned, write
+
+    async def _around(
+        self,
+        tx: TargetTransaction,
+        mapping: Mapping,
+        writes: tuple[Write, Write],
+        constraint: str,
+        columns: tuple[str, ...],
+    ) -> tuple[Write, Write]:
+        planned, write = writes
+        there = await self._rows.in_the_way(tx, write, constraint, (*write.key, *columns))
+        if not there:
+            return writes
+        width = len(write.key)
+        keys = _picked(write, write.key)
+        whole = set(write.table.writable) <= set(write.columns)  # else a column that it doesn't carry would be lost
+        brought = set(keys) if whole else set()
+        again = [row[:width] for row in there if row[:width] in brought]
+        if again:
+            await tx.write(Write(write.table, WriteAction.DELETE, write.key, write.key, again, mapping=write.mapping))
+        others = {row[width:]: row[:width] for row in there if row[:width] not in brought}
+        refused = {at for at, values in enumerate(_picked(write, columns)) if values in others}
+        if not refused or self._xids is None:
+            return writes
+        source_keys = _picked(planned, mapping.target.key)
+        unsettled = self._unsettled.setdefault(mapping, {})
+        unsettled.update(dict.fromkeys(source_keys[at] for at in refused))
+        unsettled.update(dict.fromkeys(await self._sources(tx, mapping, list(others.values()))))
+        return _without(planned, refused), _without(write, refused)
+
+    async def _sources(self, tx: TargetTransaction, mapping: Mapping, keys: list[Key]) -> list[Key]:
+        if mapping.key_map is None:
+            return keys
+        return list((await self._rows.source_keys(tx, mapping.key_map, keys)).values())
+
+    async def settle(self, tx: TargetTransaction, applied: Applied) -> None:
+        """Write what was left out, and what stood in its way, as the source has them now.
+
+        Raises:
+            ReplicatorError: as `UniqueResolver.settle`.
+
+        """
+        unsettled, self._unsettled = self._unsettled, {}
+        for mapping, keys in unsettled.items():
+            await self._resolver.settle(tx, mapping, list(keys), set(self._xids or ()), applied)
+
+
+def _picked(write: Write, columns: tuple[str, ...]) -> list[Key]:
+    """These columns of each row; a None in them equals no key."""
+    at = [write.columns.index(name) for name in columns]
+    return [tuple(row[place] for place in at) for row in write.rows]  # type: ignore[misc] # compared only
+
+
+def _without(write: Write, left_out: Collection[int]) -> Write:
+    return replace(write, rows=[row for at, row in enumerate(write.rows) if at not in left_out])

@@ -10,11 +10,12 @@ the feed has passed it; see `deferred.py`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Final
 
 from replicator.engine.apply import Applied, Applier, translated
 from replicator.engine.derive import AggregateReader, nothing
+from replicator.engine.room import Room
 from replicator.errors import ErrorKind, ReplicatorError
 from replicator.events import ChangeEvent, Key, Op
 from replicator.planner import plan_outcomes, plan_rows
@@ -73,6 +74,10 @@ class UniqueResolver:
             raise error
         keys = self._applier.reducer.keys.of_event(side, event)
         await self.settle(tx, mapping, keys, {event.transaction.xid}, applied)
+
+    def room(self, xids: Collection[int] | None) -> Room:
+        """Room for one batch of these transactions; None: beside other lanes."""
+        return Room(self, self._mappings, self._rows, xids)
 
     async def defer(self, tx: TargetTransaction, event: ChangeEvent) -> None:
         """Leave the aggregates of an event to `DeferredAggregates`, once the feed has passed what lies ahead."""
