@@ -56,29 +56,30 @@ class Keys:
     def of_event(self, side: Side, event: ChangeEvent) -> list[Key]:
         """The aggregate's keys that an event touches: one, or the old and the new one.
 
+        A child row with a NULL in them belongs to no parent, and is part of no aggregate: maybe none is touched.
+
         Raises:
             ReplicatorError: SCHEMA, when the old tuple doesn't carry the key.
 
         """
         key_of = self.getter(event.relation, side.key)
         keys = []
+        before: tuple[Any, ...] | None = None
         if event.before is not None:
             before = key_of(event.before)
-            if None in before:
+            if None not in before:
+                keys.append(before)
+            elif not set(side.key).issubset(event.relation.key_columns):  # not NULL there, but not sent
                 raise identity_error(side, event)
-            keys.append(before)
         elif event.op is Op.DELETE:
             raise identity_error(side, event)
         if event.after is not None:
             after = key_of(event.after)
             if UNCHANGED in after:  # a TOASTed key column that didn't change: the old tuple carries it
-                if not keys:
+                if before is None:
                     raise identity_error(side, event)
-                after = tuple(old if new is UNCHANGED else new for old, new in zip(keys[0], after, strict=True))
-            if None in after:
-                # A child row that belongs to no parent is part of no aggregate.
-                return keys
-            if after not in keys:
+                after = tuple(old if new is UNCHANGED else new for old, new in zip(before, after, strict=True))
+            if None not in after and after not in keys:
                 keys.append(after)
         return keys
 
