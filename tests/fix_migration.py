@@ -10,6 +10,7 @@ import pytest
 
 from tests.fix_postgres import Database, MakeDatabase
 from tests.fix_replicator import ReplicatorProcess, StartReplicator
+from tests.polling import wait_until
 
 Row = tuple[Any, ...]
 
@@ -52,8 +53,18 @@ class Migration:
     def catch_up(self, timeout: int = 60) -> None:
         """Return once the running daemon has applied everything committed so far."""
         process = self.command("wait", "FILE", "--for", "caught-up", "--timeout", f"{timeout}s")
-        code = process.wait(timeout + 30)
-        assert code == 0, "\n".join(one.story() for one in (process, *self.started))
+        wait_until(lambda: not process.running or self.failures(), timeout + 30)
+        assert process.process.poll() == 0, "\n".join(one.story() for one in self.started)
+
+    def failures(self) -> list[dict[str, Any]]:
+        """What made a running daemon give up, as logged so far."""
+        running = [one for one in self.started if one.running]
+        return [line for one in running for line in list(one.logs) if line.get("event") == "connector failed"]
+
+    def change(self, script: str) -> None:
+        """Run SQL on the old database: each paragraph by itself (in one transaction, if it doesn't say otherwise)."""
+        for paragraph in textwrap.dedent(script).strip().split("\n\n"):
+            self.old.execute(paragraph)
 
     def same(self, old: str, upgraded: str | None = None) -> None:
         """Assert that two queries give the same rows, whatever their order; the same query by default."""
