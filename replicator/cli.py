@@ -58,7 +58,7 @@ class Commands(click.Group):
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(__version__, prog_name="replicator", message="%(prog)s %(version)s")
 def cli() -> None:
-    """Move a live PostgreSQL database to one of another shape: exactly once, verified, with a way back.
+    """Move a live PostgreSQL database to one of another shape, exactly once, while it is written to.
 
     Begin with `replicator demo`, or with `replicator validate crm.yaml`.
     """

@@ -11,7 +11,7 @@ import click
 from replicator.assess import Assessment, Finding, Level, MappingPlan
 from replicator.commands import exits
 from replicator.commands.options import connector_of, file_argument, json_option, next_step, print_json
-from replicator.commands.show import size
+from replicator.commands.show import counted, size
 from replicator.daemon.checks import assess_connector
 
 _SIGNS = {Level.STOP: ("✘", "red"), Level.WARN: ("!", "yellow"), Level.NOTE: ("·", "cyan")}
@@ -57,8 +57,8 @@ def plan_lines(assessment: Assessment, *, notes: bool = False) -> Iterator[str]:
     yield f"A reader of the upgraded side {promise} sees whole source transactions: {assessment.transactions_reason}."
     counts = {level: sum(one.level is level for one in assessment.findings) for level in Level}
     yield (
-        f"{len(assessment.mappings)} mappings; {counts[Level.STOP]} to mend, {counts[Level.WARN]} to know, "
-        f"{counts[Level.NOTE]} notes{'' if notes else ' (--notes shows them)'}"
+        f"{counted(len(assessment.mappings), 'mapping')}; {counts[Level.STOP]} to mend, {counts[Level.WARN]} to know, "
+        f"{counted(counts[Level.NOTE], 'note')}{'' if notes else ' (--notes shows them)'}"
     )
 
 

@@ -58,7 +58,11 @@ def _headline(document: dict[str, Any]) -> str:
     state = document["state"]
     since = document.get("state_since")
     words = state.replace("_", " ") + (f" for {span(max(0.0, time.time() - since))}" if since else "")
-    told = "" if document.get("told_by") == "daemon" else "   (no daemon answers: read from the databases)"
+    told = ""
+    if document.get("told_by") != "daemon":
+        told = "   (no daemon answers: read from the databases)"
+        if document.get("epoch") is None:
+            words = "has not begun"
     return f"{click.style(document['connector'], bold=True)}  {click.style(words, fg=_COLOURS.get(state))}{told}"
 
 
@@ -75,12 +79,21 @@ def _numbers(document: dict[str, Any]) -> list[str]:
         ("applied", _applied(document), "" if rate is None else f"{rate:,.0f} rows/s"),
         ("dead letters", "unknown" if get("dead_letters") is None else f"{get('dead_letters'):,}", ""),
     ]
-    return [f"  {name:<14}{value:<22}{note}".rstrip() for name, value, note in rows if value]
+    return [f"  {name:<14}{value:<22} {note}".rstrip() for name, value, note in rows if value]
 
 
 def _applied(document: dict[str, Any]) -> str:
     rows, transactions = document.get("rows_applied"), document.get("transactions_applied")
-    return "" if rows is None or transactions is None else f"{rows:,} rows, {transactions:,} transactions"
+    return (
+        ""
+        if rows is None or transactions is None
+        else f"{counted(rows, 'row')}, {counted(transactions, 'transaction')}"
+    )
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 row`, `2,000 rows`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _backfill(backfill: dict[str, Any] | None) -> list[str]:

@@ -98,7 +98,10 @@ async def _answer(ends: Ends, request: Request, timeout_seconds: float) -> Answe
             unheard = True
             slot = await ends.slot()
             if slot is None or slot.holder_pid is None:
-                message = f"no daemon runs; request {request.id} waits, and the next start carries it out"
+                message = (
+                    f"no daemon runs this connector, or it has failed: request {request.id} waits, and the next start "
+                    "carries it out"
+                )
                 return Answer(done=False, message=message, request=request.id)
         if seconds >= timeout_seconds:
             what = "has not been begun" if now.status == "new" else "is being carried out"

@@ -149,6 +149,8 @@ def test_a_failing_connector_leaves_its_neighbour_alone(
     failed = facts("status", bad, code=1)
     assert ("failed", "config") == (failed["state"], failed["error"]["kind"])
     assert "public.nothing" in failed["error"]["message"]
+    given_up = call("wait", bad, "--timeout", "60s", code=1)
+    assert "public.nothing" in given_up.stderr  # told at once, not after the minute
     daemon.terminate()
     assert 1 == daemon.wait()
 
@@ -258,7 +260,7 @@ def test_requests_without_a_daemon_wait_for_the_next_start(
     call("run", file, "--until", "caught-up")
     upgraded.execute("DELETE FROM notes")
     done = call("resync", file, "notes", code=1)
-    assert "no daemon runs" in done.stderr
+    assert "no daemon runs this connector" in done.stderr
 
     daemon = replicator_process(["run", str(file)])
     outcome = daemon.wait_for_log("request carried out")

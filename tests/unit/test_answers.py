@@ -102,7 +102,9 @@ def test_status_says_when_the_databases_told_it() -> None:
     """Nobody takes what the databases know for what a daemon says."""
     told = {**document(ConnectorStatus.new("crm", NOW)), "told_by": "databases"}
 
-    assert "no daemon answers: read from the databases" in plain(status_lines(told))
+    assert "crm  has not begun   (no daemon answers: read from the databases)" in plain(status_lines(told))
+    told["epoch"] = 1
+    assert "crm  preparing for" in plain(status_lines(told))
 
 
 @pytest.mark.parametrize(
