@@ -65,6 +65,7 @@ class Relation:
         table: qualified name.
         columns: names, in the order of `Values`.
         type_oids: oid of each column's type, 0 where the source can't tell.
+        typmods: modifier of each column's type, -1 for none; () where the source can't tell.
         key_columns: the columns that are part of the replica identity (all for FULL).
         replica_identity: 'd', 'n', 'f' or 'i'. With 'f' an old tuple is complete; else only its key columns are sent
             and the others are None.
@@ -76,6 +77,7 @@ class Relation:
     type_oids: tuple[int, ...] = ()
     key_columns: tuple[str, ...] = ()
     replica_identity: str = "d"
+    typmods: tuple[int, ...] = ()
     positions: dict[str, int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -86,15 +87,16 @@ class ReshapedError(ReplicatorError):
 
 
 def unknown_columns(relation: Relation, table: Table) -> tuple[str, ...]:
-    """The columns of a shape that a table doesn't have, or has in another type; a source may not know the types."""
-    types = zip(relation.type_oids, relation.typmods, strict=True)
-    expected = [None if column is None else (column.type_oid, column.typmod) for column in map(table.by_name.get, relation.columns)]
-    found: Iterable[tuple[int, int] | None] = types if relation.typmods else expected
-    return tuple(
-        name
-        for name, known, here in zip(relation.columns, expected, found, strict=True)
-        if known is None or known != here
-    )
+    """The columns of a shape that a table doesn't have, or has in another type; not every source knows the types."""
+    types: Iterable[tuple[int, int] | None] = repeat(None)
+    if relation.typmods:
+        types = zip(relation.type_oids, relation.typmods, strict=True)
+    unknown = []
+    for name, known in zip(relation.columns, types, strict=False):
+        column = table.by_name.get(name)
+        if column is None or (known is not None and known != (column.type_oid, column.typmod)):
+            unknown.append(name)
+    return tuple(unknown)
 
 
 class Reducer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from replicator.tables import TableName, quote_identifier
 
@@ -16,6 +16,12 @@ class Level(StrEnum):
     STOP = "stop"  # it can't work, or something would be lost: nothing is started
     WARN = "warn"  # it works, and somebody should know before
     NOTE = "note"  # what happens, for the record
+
+
+SILENT: Final = frozenset(
+    {"type", "unlogged", "foreign_partition", "replica_identity", "subscription", "same_database", "encoding"}
+)
+"""Codes of what would go wrong without an error: a start refuses these too; of the others it hears by itself."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +125,11 @@ class Assessment:
     def stops(self) -> tuple[Finding, ...]:
         """What must be mended before this connector can run."""
         return tuple(finding for finding in self.findings if finding.level is Level.STOP)
+
+    @property
+    def losses(self) -> tuple[Finding, ...]:
+        """Those of `stops` that no error would tell of while it runs."""
+        return tuple(finding for finding in self.stops if finding.code in SILENT)
 
     def of(self, mapping: str) -> tuple[Finding, ...]:
         """The findings about one mapping."""

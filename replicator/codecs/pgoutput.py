@@ -251,14 +251,15 @@ class PgoutputDecoder:
         if identity.decode("latin-1") not in _IDENTITIES:
             raise _MalformedError(f"replica identity {identity!r} is unknown", position)
         position += 3
-        columns, oids, key = [], [], []
+        columns, oids, typmods, key = [], [], [], []
         for _ in range(count):
             flags = data[position]
             column, position = self._string(data, position + 1)
-            oid, _ = _column_tail(data, position)
+            oid, typmod = _column_tail(data, position)
             position += 8
             columns.append(column)
             oids.append(oid)
+            typmods.append(typmod)
             if flags & 1:
                 key.append(column)
         self._ends(data, position)
@@ -268,6 +269,7 @@ class PgoutputDecoder:
             type_oids=tuple(oids),
             key_columns=tuple(key),
             replica_identity=identity.decode(),
+            typmods=tuple(typmods),
         )
         self._relations[relation_id] = relation, count
         self._announced[relation_id] = message

@@ -10,6 +10,7 @@ from replicator.assess.findings import sort_findings
 from replicator.compile import Problem, compile_partly
 from replicator.daemon.parts import FORWARD, old_dsn, upgraded_dsn
 from replicator.engine.derive import AggregateReader
+from replicator.errors import ErrorKind, ReplicatorError
 from replicator.lawcheck import LawCheck
 from replicator.postgres.catalog import read_catalog
 from replicator.postgres.facts import read_facts
@@ -73,6 +74,23 @@ async def assess_connector(connector: Connector) -> Assessment:
             started=bool(await State(upgraded, connector.name).feeds()),
         )
     return replace(assessment, findings=sort_findings((*assessment.findings, *no_way_back)))
+
+
+async def refuse_losses(connector: Connector) -> None:
+    """End a start that would lose something without an error: what `plan` would have said.
+
+    Raises:
+        ReplicatorError: CONFIG with all of it; else as `assess_connector`.
+
+    """
+    losses = (await assess_connector(connector)).losses
+    if losses:
+        lines = "".join(f"\n  - {one.subject}: {one.message}. {one.remedy}" for one in losses)
+        raise ReplicatorError(
+            f"something would be lost without an error, so nothing is started:{lines}",
+            kind=ErrorKind.CONFIG,
+            hint="`replicator plan` says more",
+        )
 
 
 def _no_way_back(reverse: Iterable[Problem], forward: Iterable[Problem]) -> Iterator[Finding]:

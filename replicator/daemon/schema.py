@@ -1,7 +1,8 @@
 """What the daemon does about changes that the stream doesn't tell: log them, show them, stop where it must.
 
-A dropped or retyped column stops the feed by itself, at its place in the stream, where the mapping needs it. A table
-that is gone, or is another one of the same name, is in no stream any more: that stops the feed here.
+A dropped column stops the feed by itself, at its place in the stream, where the mapping needs it. A table that is gone,
+or is another one of the same name, is in no stream any more: that stops the feed here. With a column of another type
+the mappings are compiled again, for the values may have to be written in another way, or may not fit any more.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ class SchemaGuard:
         """Look until cancelled.
 
         Raises:
-            ReplicatorError: SCHEMA when a mapped table is gone; CONNECTION, PERMISSION, SUPERSEDED.
+            ReplicatorError: SCHEMA when a mapped table is gone; RESHAPED when a type is another; CONNECTION,
+                PERMISSION, SUPERSEDED.
 
         """
         self._running = True
@@ -87,6 +89,7 @@ class SchemaGuard:
                 detail=change.message,
             )
         await self._show()
+        retyped = next((change for change in changes if change.kind is ChangeKind.COLUMN_RETYPED), None)
         gone = next((change for change in changes if change.kind in _ENDS_THE_FEED), None)
         if gone is not None and self._running:
             raise ReplicatorError(
@@ -95,4 +98,12 @@ class SchemaGuard:
                 table=str(gone.table),
                 hint="The checkpoint stays where it is. `replicator plan` says what is mapped now; start again, then "
                 f"`replicator resync` {gone.mapping}",
+            )
+        if retyped is not None and self._running:
+            raise ReplicatorError(
+                f"{retyped.table}: {retyped.message}",
+                kind=ErrorKind.RESHAPED,
+                table=str(retyped.table),
+                column=retyped.column,
+                hint="The mappings are compiled again from both catalogs",
             )

@@ -5,6 +5,7 @@ Codes: https://www.postgresql.org/docs/current/errcodes-appendix.html
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -15,6 +16,8 @@ from replicator.errors import ErrorKind, ReplicatorError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_SYNTAX: Final = "42601"
+_QUOTED: Final = re.compile(r'".*"', re.DOTALL)
 _CODES: Final = {
     "40001": ErrorKind.SERIALIZATION,
     "40P01": ErrorKind.SERIALIZATION,
@@ -78,13 +81,16 @@ def to_error(error: psycopg.Error, doing: str) -> ReplicatorError:
     """
     diag = error.diag
     primary = diag.message_primary or str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if diag.sqlstate is not None and kind_of(diag.sqlstate) is ErrorKind.DATA and diag.sqlstate.startswith("22"):
-        # Class 22 messages quote the value: 'invalid input syntax for type integer: "..."'.
-        primary = primary.split(': "')[0]
+    kind = kind_of(diag.sqlstate)
+    if diag.sqlstate == _SYNTAX and diag.statement_position is None:
+        kind = ErrorKind.DATA  # no place in the statement: it is a value that tsquery, ltree, ... can't read
+    if diag.sqlstate is not None and kind is ErrorKind.DATA and diag.sqlstate[:2] in ("22", "42"):
+        # Such messages quote the value: 'invalid input syntax for type integer: "..."', 'value "..." is out of range'.
+        primary = _QUOTED.sub("…", primary)
     table = f"{diag.schema_name}.{diag.table_name}" if diag.schema_name and diag.table_name else None
     return ReplicatorError(
         f"{doing}: {primary}",
-        kind=kind_of(diag.sqlstate),
+        kind=kind,
         table=table,
         column=diag.column_name,
         constraint=diag.constraint_name,
