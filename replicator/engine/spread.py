@@ -99,11 +99,29 @@ class Spread:
             await self._in_order(refused, parts, replace(batch, position=at, complete=True))
 
     async def _in_order(self, refused: Sequence[Lane], parts: dict[Lane, list[ChangeEvent]], batch: Batch) -> None:
-        """What lanes refused, event by event in the source's order, as one lane would do it."""
-        events = [(event, lane) for lane in refused for event in lane.unapplied(parts[lane])]
+        """What lanes refused, in the source's order as one lane would do it; in halves, so that few go one by one."""
+        events = [(event, lane) for lane in refused for event in parts[lane]]
         events.sort(key=lambda pair: position_of(pair[0]))
-        for event, lane in events:
+        await self._halves(events, batch)
+
+    async def _halves(self, events: Sequence[tuple[ChangeEvent, Lane]], batch: Batch) -> None:
+        left = [(event, lane) for event, lane in events if lane.unapplied((event,))]
+        if len(left) == 1:
+            ((event, lane),) = left
             await lane.replay_one(event, batch)
+            return
+        middle = len(left) // 2
+        for half in (left[:middle], left[middle:]):
+            if not await self._at_once(half, batch):
+                await self._halves(half, batch)
+
+    @staticmethod
+    async def _at_once(events: Sequence[tuple[ChangeEvent, Lane]], batch: Batch) -> bool:
+        """Each lane's share in one transaction; False when one of them is refused still."""
+        shares: dict[Lane, list[ChangeEvent]] = {}
+        for event, lane in events:
+            shares.setdefault(lane, []).append(event)
+        return all([await lane.replay_run(share, batch) for lane, share in shares.items()])
 
     async def _alone(self, events: Sequence[ChangeEvent], batch: Batch) -> None:
         """A TRUNCATE: all lanes have reached it; the first applies it."""
