@@ -12,7 +12,9 @@ import click
 from replicator.commands import exits
 from replicator.commands.durations import Duration
 from replicator.commands.options import connector_of, file_argument, json_option, next_step, print_json
+from replicator.commands.show import counted
 from replicator.daemon.asking import ask_letters, dead_letters
+from replicator.events import Op
 
 if TYPE_CHECKING:
     from replicator.ports import DeadLetter
@@ -66,7 +68,7 @@ def list_letters(file: Path, *, as_json: bool) -> None:
         click.echo(f"{letter.id:>8}  {letter.mapping} {_key(letter)}  {letter.kind}  {place}{asked}")
         click.echo(f"          {letter.message}")
     keys = {(letter.mapping, letter.key) for letter in letters}
-    click.echo(f"{len(letters)} changes of {len(keys)} keys")
+    click.echo(f"{counted(len(letters), 'change')} of {counted(len(keys), 'key')}")
     next_step(f"replicator dlq show {file} {letters[0].id}", "then retry or discard")
 
 
@@ -84,7 +86,8 @@ def show(
         print_json([{**_facts(letter), "before": letter.before, "after": letter.after} for letter in chosen])
         return
     for letter in chosen:
-        click.echo(f"{letter.id}  {letter.mapping} {_key(letter)}: {letter.op} of {letter.table} at {letter.position}")
+        place = f"{letter.table} at {letter.position}"
+        click.echo(f"{letter.id}  {letter.mapping} {_key(letter)}: {Op(letter.op).name.lower()} of {place}")
         click.echo(f"  {letter.kind}: {letter.message}")
         for title, values in (("before", letter.before), ("after", letter.after)):
             for column, text in (values or {}).items():

@@ -63,6 +63,8 @@ def _headline(document: dict[str, Any]) -> str:
         told = "   (no daemon answers: read from the databases)"
         if document.get("epoch") is None:
             words = "has not begun"
+        elif document["running"] is False:
+            words += " when it was stopped"
     return f"{click.style(document['connector'], bold=True)}  {click.style(words, fg=_COLOURS.get(state))}{told}"
 
 

@@ -103,8 +103,8 @@ def test_status_says_when_the_databases_told_it() -> None:
     told = {**document(ConnectorStatus.new("crm", NOW)), "told_by": "databases"}
 
     assert "crm  has not begun   (no daemon answers: read from the databases)" in plain(status_lines(told))
-    told["epoch"] = 1
-    assert "crm  preparing for" in plain(status_lines(told))
+    told |= {"epoch": 1, "state_since": None, "running": False}
+    assert "crm  preparing when it was stopped   (no daemon answers" in plain(status_lines(told))
 
 
 @pytest.mark.parametrize(
