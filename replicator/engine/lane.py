@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 from replicator.engine.apply import Applied, Applier, Prepared
-from replicator.engine.parking import Parking, Sorted, position_of, text_key
+from replicator.engine.parking import Parking, Sorted, parked_by, position_of, text_key
 from replicator.engine.progress import Progress
 from replicator.engine.unique import OrphanError, UniqueResolver
 from replicator.errors import Action, ErrorKind, ReplicatorError
@@ -144,7 +145,7 @@ class Lane:
             progress.voided |= sorted_events.voided
         if sorted_events.letters:
             await tx.park(sorted_events.letters)
-        progress.parked |= sorted_events.keys
+            progress.parked += parked_by(sorted_events.letters)
 
     def unapplied(self, events: Sequence[ChangeEvent]) -> Sequence[ChangeEvent]:
         """Those that lie after this lane's position (another lane's may be further back)."""
@@ -170,8 +171,8 @@ class Lane:
     def _committed(self, position: Position, progress: Progress, transactions: int) -> None:
         self.position = position
         if progress.parked or progress.voided:
-            kept = {one for one in self._parking.parked if one[0] not in progress.voided}
-            self._parking.parked = kept | progress.parked
+            kept = {one: n for one, n in self._parking.parked.items() if one[0] not in progress.voided}
+            self._parking.parked = Counter(kept) + progress.parked
         batch = progress.batch
         self._status.applied(
             time.time(),
@@ -184,7 +185,7 @@ class Lane:
             first_commit_time=batch.first_commit_time,
         )
         if progress.parked or progress.voided:
-            self._status.dead_letters = len(self._parking.parked)
+            self._status.dead_letters = self._parking.parked.total()
         if progress.deferred:
             self._resolver.deferred.set()
 
@@ -332,9 +333,9 @@ class Lane:
                 return
             if not self._settings.dead_letters or event.op is Op.TRUNCATE:
                 raise self._named(event, final) from final
-            letters, keys = self._parking.letter_of_error(event, final)
+            letters = self._parking.letters_of_error(event, final)
             await tx.park(letters)
-            progress.parked |= keys
+            progress.parked += parked_by(letters)
 
     async def _in_savepoint(self, tx: TargetTransaction, prepared: Sequence[Prepared], progress: Progress) -> None:
         applied = Applied()

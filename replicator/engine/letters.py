@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
-from replicator.engine.apply import Applied, Applier, stripe, translated
+from replicator.engine.apply import Applied, Applier, stripe
 from replicator.engine.derive import AggregateReader
+from replicator.engine.translation import translated
 from replicator.errors import ErrorKind, ReplicatorError
 from replicator.events import UNCHANGED, ChangeEvent, Key, Op, Transaction, Values
 
@@ -76,8 +77,8 @@ class LetterDesk:
         return f"{len(groups)} parked keys were discarded"
 
     def _freed(self, name: str, key: Key) -> None:
-        self._parking.parked.discard((name, key))
-        self._status.dead_letters = len(self._parking.parked)
+        self._parking.parked.pop((name, key), None)
+        self._status.dead_letters = self._parking.parked.total()
 
     def _mapping(self, name: str) -> Mapping:
         found = self._applier.mappings.named((name,))

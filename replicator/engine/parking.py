@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -30,14 +31,12 @@ class Sorted:
     Attributes:
         free: to apply.
         letters: to park behind earlier ones.
-        keys: keys that become parked by it (a row that moves from a parked key to another).
         voided: names of mappings that were truncated: what had waited of them is void.
 
     """
 
     free: list[ChangeEvent]
     letters: list[DeadLetter] = field(default_factory=list)
-    keys: set[Parked] = field(default_factory=set)
     voided: set[str] = field(default_factory=set)
 
 
@@ -48,7 +47,7 @@ class Parking:
         self._by_source = mappings.by_source
         self._format = source.format
         self._keys = Keys()
-        self.parked: set[Parked] = {(letter.mapping, letter.key) for letter in letters}
+        self.parked: Counter[Parked] = parked_by(letters)
 
     def keys_of(self, event: ChangeEvent) -> tuple[Mapping, list[Key]]:
         """The mapping and the aggregate keys that a row event touches."""
@@ -62,9 +61,9 @@ class Parking:
 
         A TRUNCATE isn't held up: it voids what waits of its tables.
         """
-        parked = self.parked.union(also)
-        if not parked:
+        if not self.parked and not also:
             return Sorted(list(events))
+        parked = {*self.parked, *also}
         result = Sorted([])
         for event in events:
             if event.op is Op.TRUNCATE:
@@ -77,7 +76,6 @@ class Parking:
                 result.free.append(event)
                 continue
             parked |= names
-            result.keys |= names
             result.letters.extend(self.letters(event, mapping, keys, BEHIND, "an earlier change of this key waits"))
         return result
 
@@ -87,15 +85,14 @@ class Parking:
             return
         gone = {one for one in parked if one[0] == mapping.name}
         parked -= gone
-        result.keys -= gone
         result.letters = [letter for letter in result.letters if letter.mapping != mapping.name]
         if gone:
             result.voided.add(mapping.name)
 
-    def letter_of_error(self, event: ChangeEvent, error: ReplicatorError) -> tuple[list[DeadLetter], set[Parked]]:
-        """Dead letters for an event that can't be applied, and the keys that it parks."""
+    def letters_of_error(self, event: ChangeEvent, error: ReplicatorError) -> list[DeadLetter]:
+        """Dead letters for an event that can't be applied, one for each key that it parks."""
         mapping, keys = self.keys_of(event)
-        return self.letters(event, mapping, keys, str(error.kind), error.message), {(mapping.name, key) for key in keys}
+        return self.letters(event, mapping, keys, str(error.kind), error.message)
 
     def letters(
         self, event: ChangeEvent, mapping: Mapping, keys: Sequence[Key], kind: str, message: str
@@ -120,6 +117,11 @@ class Parking:
 
     def _format_event(self, event: ChangeEvent) -> str:
         return self._format(position_of(event))
+
+
+def parked_by(letters: Iterable[DeadLetter]) -> Counter[Parked]:
+    """How many changes wait of each parked key."""
+    return Counter((letter.mapping, letter.key) for letter in letters)
 
 
 def position_of(event: ChangeEvent) -> Position:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from replicator.engine.apply import Applied
@@ -19,7 +20,8 @@ class Progress:
         batch: what it applies, or the newest part of it.
         beside: other lanes have applied their part of the batch already, to its end.
         applied: rows.
-        parked, voided: keys that entered the dead letter queue, and mappings whose keys left it by a TRUNCATE.
+        parked: how many changes entered the dead letter queue, by key.
+        voided: mappings whose keys left it by a TRUNCATE.
         deferred: whether an aggregate was left to `DeferredAggregates`.
         started: by the monotonic clock.
         transactions: of the source, that ended in it.
@@ -34,7 +36,7 @@ class Progress:
         self.beside = beside
         self.deferred = False
         self.applied = Applied()
-        self.parked: set[Parked] = set()
+        self.parked: Counter[Parked] = Counter()
         self.started = time.monotonic()
         self.transactions = 0
         self.locked = False
