@@ -54,6 +54,14 @@ _INDEX: Final = """
     JOIN pg_catalog.pg_namespace s ON s.oid = o.oprnamespace
     ORDER BY k.n
 """
+_GENERATED: Final = """
+    SELECT a.attname::text, pg_catalog.pg_get_expr(d.adbin, d.adrelid)
+    FROM pg_catalog.pg_class t
+    JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace
+    JOIN pg_catalog.pg_attribute a ON a.attrelid = t.oid AND a.attgenerated <> '' AND NOT a.attisdropped
+    JOIN pg_catalog.pg_attrdef d ON d.adrelid = t.oid AND d.adnum = a.attnum
+    WHERE n.nspname = $1 AND t.relname = $2
+"""
 
 
 @dataclass(frozen=True)
@@ -79,7 +87,11 @@ async def rows_in_the_way(
     if not found or not write.rows:
         return []
     parts = [_Part(expression, schema, operator, nulls) for expression, _, schema, operator, nulls in found]
-    query = _query(write, parts, found[0][1], columns)
+    generated: dict[str, str] = {}
+    if any(column.generated for column in write.table.columns):
+        await cursor.execute(_GENERATED, [write.table.name.schema, write.table.name.name])
+        generated = dict(await cursor.fetchall())
+    query = _query(write, parts, found[0][1], columns, generated)
     texts = [
         [value.decode() if isinstance(value, bytes) else None for value in column]
         for column in zip(*write.rows, strict=True)
@@ -92,7 +104,9 @@ async def rows_in_the_way(
     return [tuple(result.get_value(row, place) or b"" for place in places) for row in range(result.ntuples)]
 
 
-def _query(write: Write, parts: list[_Part], predicate: str | None, columns: tuple[str, ...]) -> sql.Composed:
+def _query(
+    write: Write, parts: list[_Part], predicate: str | None, columns: tuple[str, ...], generated: dict[str, str]
+) -> sql.Composed:
     table = write.table
     expressions = _COMMA.join(
         sql.SQL("({}) AS {}").format(sql.SQL(part.expression), sql.Identifier(f"x{at}"))
@@ -125,7 +139,7 @@ def _query(write: Write, parts: list[_Part], predicate: str | None, columns: tup
         expressions=expressions,
         table=sql.Identifier(table.name.schema, table.name.name),
         where=where,
-        rows=_given(table, write.columns),
+        rows=_given(table, write.columns, generated),
         conditions=_AND.join(conditions),
     )
 
@@ -140,8 +154,11 @@ def _excludes(at: int, part: _Part) -> sql.Composed:
     return sql.SQL("({condition} OR ({held} IS NULL AND {wanted} IS NULL))").format(condition=condition, **sides)
 
 
-def _given(table: Table, columns: tuple[str, ...]) -> sql.Composed:
-    """The rows of a write, as rows of the table: one text[] parameter a column, NULL for columns it doesn't carry."""
+def _given(table: Table, columns: tuple[str, ...], generated: dict[str, str]) -> sql.Composed:
+    """The rows of a write, as rows of the table: one text[] parameter a column.
+
+    Generated columns are computed as the table would; others that the write doesn't carry are NULL.
+    """
     at = {name: place for place, name in enumerate(columns)}
     values = [
         sql.SQL("{}::{} AS {}").format(
@@ -150,9 +167,14 @@ def _given(table: Table, columns: tuple[str, ...]) -> sql.Composed:
             sql.Identifier(column.name),
         )
         for column in table.columns
+        if column.name not in generated
+    ]
+    computed = [
+        sql.SQL(", ({}) AS {}").format(sql.SQL(expression), sql.Identifier(name))
+        for name, expression in generated.items()
     ]
     arrays = [sql.SQL(f"pg_catalog.unnest(${place}::pg_catalog.text[])") for place in range(1, len(columns) + 1)]
     names = [sql.Identifier(f"v{place}") for place in range(len(columns))]
-    return sql.SQL("SELECT {} FROM ROWS FROM ({}) AS u({})").format(
-        _COMMA.join(values), _COMMA.join(arrays), _COMMA.join(names)
+    return sql.SQL("SELECT plain.*{} FROM (SELECT {} FROM ROWS FROM ({}) AS u({})) AS plain").format(
+        sql.SQL("").join(computed), _COMMA.join(values), _COMMA.join(arrays), _COMMA.join(names)
     )

@@ -189,7 +189,8 @@ async def test_translated_keys(old_database: Database, upgraded_database: Databa
         upgraded_database.execute(
             "INSERT INTO accounts SELECT gen_random_uuid(), 'extra' FROM generate_series(1, 5);"
             "INSERT INTO roles (account_id, role) SELECT id, 'x' FROM accounts;"
-            "DELETE FROM roles WHERE role = 'w' AND serial % 3 = 0; UPDATE accounts SET name = 'spoilt' WHERE id::text < '7'"
+            "DELETE FROM roles WHERE role = 'w' AND serial % 3 = 0;"
+            "UPDATE accounts SET name = 'spoilt' WHERE id::text < '7'"
         )
         done = await world.resync(feed, chunk_rows=40).run("public.accounts")
     assert 10 == done.deleted
