@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from replicator.codecs.pgoutput import PgoutputDecoder
 from replicator.compile import compile_mappings
@@ -33,10 +33,20 @@ from tests.fix_postgres import Database
 ALL = ({"old": "public.*"},)
 
 
+class Place(Protocol):
+    """Where a database is."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def dsn(self) -> str: ...
+
+
 class World:
     """What a feed and its copies are made of; open only within `open_world`."""
 
-    def __init__(self, old: Database, upgraded: Database, mappings: Mappings, **settings: Any) -> None:
+    def __init__(self, old: Place, upgraded: Place, mappings: Mappings, **settings: Any) -> None:
         self.old = old
         self.mappings = mappings
         self.dead_letters = settings.pop("dead_letters", False)
@@ -180,8 +190,8 @@ class World:
 
 @asynccontextmanager
 async def open_world(
-    old: Database,
-    upgraded: Database,
+    old: Place,
+    upgraded: Place,
     entries: Sequence[Mapping[str, Any]] = ALL,
     transforms: Sequence[Transform[Any, Any]] = (),
     **settings: Any,

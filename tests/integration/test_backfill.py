@@ -27,6 +27,14 @@ def both(old: Database, upgraded: Database, ddl: str) -> None:
         database.execute(ddl)
 
 
+class AsRole:
+    """A database as another role sees it."""
+
+    def __init__(self, database: Database, role: str) -> None:
+        self.name = database.name
+        self.dsn = f"{database.dsn}?user={role}" if "?" not in database.dsn else f"{database.dsn}&user={role}"
+
+
 async def copy(old: Database, upgraded: Database, *rest: Any, **settings: Any) -> World:
     """Run a backfill to its end."""
     async with open_world(old, upgraded, *rest, **settings) as world:
@@ -333,3 +341,42 @@ async def test_keys_are_translated(old_database: Database, upgraded_database: Da
     query = "SELECT b.id, a.name FROM bills b JOIN accounts a ON a.id = b.account_id ORDER BY 1"
     assert old_database.execute(query) == upgraded_database.execute(query)
     assert [(50,)] == upgraded_database.execute("SELECT count(*) FROM replicator.key_map")
+
+
+async def test_only_owned_rows_are_copied(old_database: Database, upgraded_database: Database) -> None:
+    """Rows outside `owns_old` are none of the mapping's business, whatever the way of the copy."""
+
+    @transform(old="public.u", upgraded="public.u", owns_old="number > 10")
+    def lively(row: Row) -> Row:
+        return row
+
+    both(old_database, upgraded_database, T + ";CREATE TABLE u (id bigint PRIMARY KEY, name text, number int)")
+    old_database.execute("INSERT INTO u SELECT n, 'x', n FROM generate_series(1, 50) n")
+    await copy(old_database, upgraded_database, [], [lively], chunk_rows=7)
+    assert [(40, 11)] == upgraded_database.execute("SELECT count(*), min(number) FROM u")
+
+
+async def test_parents_are_complete_before_their_children(old_database: Database, upgraded_database: Database) -> None:
+    """Where foreign keys are checked, because the role may not turn that off, no child comes before its parent."""
+    ddl = (
+        "CREATE TABLE z_parents (id int PRIMARY KEY);"
+        "CREATE TABLE a_children (id int PRIMARY KEY, parent int REFERENCES z_parents);"
+    )
+    both(old_database, upgraded_database, ddl)
+    old_database.execute(
+        "INSERT INTO z_parents SELECT n FROM generate_series(1, 300) n;"
+        "INSERT INTO a_children SELECT n, 301 - n FROM generate_series(1, 300) n"
+    )
+    role = f"plain_{upgraded_database.name}"
+    upgraded_database.execute(
+        f"CREATE ROLE {role} LOGIN; GRANT ALL ON ALL TABLES IN SCHEMA public TO {role};"
+        f"GRANT CREATE, TEMP ON DATABASE {upgraded_database.name} TO {role}"
+    )
+    plain = AsRole(upgraded_database, role)
+    try:
+        async with open_world(old_database, plain, workers=4, chunk_rows=20, foreign_keys=True) as world:
+            assert "origin" == world.target.role
+            await world.backfill.run()
+        assert rows_of(old_database, "a_children") == rows_of(upgraded_database, "a_children")
+    finally:
+        upgraded_database.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
