@@ -3,14 +3,17 @@
 Layouts: https://www.postgresql.org/docs/current/protocol-logicalrep-message-formats.html; integers are big-endian,
 strings end with a zero byte. What protocol 1 leaves out (streamed and prepared transactions, binary values) is refused.
 
-This is the hottest code of a feed: `_insert` and `_values` run once a row, so they name nothing twice and check bounds
-by what Python checks anyway (an index or a struct beyond the end raises) and by one comparison at the end of the row.
+This is the hottest code of a feed: `feed_rows` works on runs of rows without a call for each, names nothing twice, and
+checks bounds by what Python checks anyway (an index or a struct beyond the end raises) and by one comparison at the end
+of the row.
 """
 
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Final, NoReturn
+from functools import partial
+from itertools import islice, repeat
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from replicator.errors import ErrorKind, ReplicatorError
 from replicator.events import (
@@ -29,7 +32,7 @@ from replicator.events import (
 from replicator.tables import TableName
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
 
     from replicator.events import StreamItem, Values
 
@@ -53,7 +56,10 @@ _truncate = struct.Struct(">xIB").unpack_from
 _message = struct.Struct(">xBQ").unpack_from
 
 _new_tuple = tuple.__new__  # skips the generated __new__ of a NamedTuple: 0.1 µs a row
+_new_event: Final[Callable[[Iterable[Any]], ChangeEvent]] = partial(_new_tuple, ChangeEvent)
 _INSERT, _UPDATE, _DELETE = Op.INSERT, Op.UPDATE, Op.DELETE
+_OPS: Final = {ord("I"): _INSERT, ord("U"): _UPDATE, ord("D"): _DELETE}
+_RUNS: Final = frozenset({b"IN", b"UN", b"DK", b"DO"})  # kinds of message and tuple that come in runs
 
 
 class _MalformedError(Exception):
@@ -120,6 +126,67 @@ class PgoutputDecoder:
             self._refuse(data, at, "a name isn't UTF-8", at, error)
         except KeyError as error:
             self._refuse(data, at, "its type is unknown to protocol version 1", at, error)
+
+    def feed_rows(self, messages: Sequence[bytes], first: int, at: int = 0) -> list[ChangeEvent]:
+        """Decode a run: messages of one kind, about rows of one relation, with one tuple each.
+
+        Twice as fast as `feed`, which decodes whatever isn't such a run, and says what is wrong with what is malformed.
+
+        Args:
+            messages: buffers that end with a message each.
+            first: where the run begins in them.
+            at: where a message begins in each buffer.
+
+        Returns:
+            The events of messages[first], messages[first + 1], ...; none when no run begins there.
+
+        """
+        head = messages[first][at : at + 8]  # kind, relation, kind of the tuple, number of its values
+        transaction, known = self._transaction, self._relations.get(int.from_bytes(head[1:5]))
+        if transaction is None or known is None or head[::5] not in _RUNS or int.from_bytes(head[6:]) != known[1]:
+            return []
+        relation, width = known
+        rows: list[Values] = []
+        columns, uint32, text, null, unchanged = range(width), _uint32, _TEXT, _NULL, _UNCHANGED
+        start_at = at + 8
+        try:
+            for data in islice(messages, first, None):
+                if data[at:start_at] != head:
+                    break
+                values: list[Value] = []
+                add = values.append
+                position = start_at
+                for _ in columns:
+                    kind = data[position]
+                    if kind == text:
+                        start = position + 5
+                        position = start + uint32(data, position + 1)[0]
+                        add(data[start:position])
+                    elif kind == null:
+                        add(None)
+                        position += 1
+                    elif kind == unchanged:
+                        add(UNCHANGED)
+                        position += 1
+                    else:
+                        break
+                if position != len(data) or len(values) != width:
+                    break
+                rows.append(tuple(values))
+        except (IndexError, struct.error):
+            pass  # malformed: `feed` will say so
+        return self._events(head[0], relation, rows, transaction)
+
+    def _events(self, kind: int, relation: Relation, rows: list[Values], transaction: Transaction) -> list[ChangeEvent]:
+        op = _OPS[kind]
+        befores: Iterable[Values | None] = repeat(None)
+        afters: Iterable[Values | None] = rows
+        if op is _DELETE:
+            befores, afters = afters, befores
+        ordinals = range(self._ordinal + 1, self._ordinal + 1 + len(rows))
+        self._ordinal += len(rows)
+        fields = zip(repeat(op), repeat(relation), befores, afters, repeat(transaction), ordinals)
+        return list(map(_new_event, fields))
 
     @staticmethod
     def _refuse(data: bytes, at: int, what: str, offset: int, cause: Exception) -> NoReturn:

@@ -6,19 +6,22 @@ Sizes are an estimate of memory in bytes, so the events' Python objects are coun
 from __future__ import annotations
 
 from bisect import bisect_right
+from itertools import accumulate, islice
 from typing import TYPE_CHECKING
 
 from replicator.events import Batch, Position
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from replicator.events import ChangeEvent
 
 
 class Backlog:
     """Events in order, and where transactions end among them.
 
-    `events` and `sizes` grow in parallel, by hand where every nanosecond counts: `sizes` and `total` are cumulative
-    since the beginning, so that a cut is two binary searches.
+    `events` and `sizes` grow in parallel; sizes and `total` are cumulative since the beginning, so that a cut is two
+    binary searches.
 
     Attributes:
         position: the end of what was given out; later positions only.
@@ -41,6 +44,19 @@ class Backlog:
         self._end_times: list[float | None] = []
         self._open = False
         self._idle: tuple[Position, float | None] | None = None
+
+    def add(self, events: Sequence[ChangeEvent], sizes: Iterable[int], overhead: int) -> None:
+        """Add events of the open transaction.
+
+        Args:
+            events: at least one, in order.
+            sizes: of their messages, bytes.
+            overhead: memory that each of them takes beside.
+
+        """
+        self.events.extend(events)
+        self.sizes.extend(islice(accumulate(map(overhead.__add__, sizes), initial=self.total), 1, None))
+        self.total = self.sizes[-1]
 
     @property
     def pending_bytes(self) -> int:

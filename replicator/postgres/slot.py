@@ -19,7 +19,7 @@ from replicator.postgres.slots import check_start, free_slot, lost_slot, read_sl
 from replicator.postgres.walstream import KEEPALIVE, XLOG_DATA, XLOG_DATA_HEADER_BYTES, WalStream
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from replicator.events import Batch, Relation, StreamItem
     from replicator.tables import TableName
@@ -44,6 +44,9 @@ class Decoder(Protocol):
             ReplicatorError: DECODE.
 
         """
+
+    def feed_rows(self, messages: Sequence[bytes], first: int, at: int = 0) -> list[ChangeEvent]:
+        """Decode a run of rows of one relation that begins at messages[first]; empty where `feed` is to be asked."""
 
     def reset(self) -> None:
         """A new session begins, between transactions."""
@@ -136,7 +139,6 @@ class SlotSource:
         self._skip = 0
         self._ordinal = 0
         self._heartbeat_seen = False
-        self._shape: tuple[Relation | None, bool, int] = (None, False, 0)
         self._shapes: dict[Relation, tuple[bool, int]] = {}
         self._decoder.reset()
 
@@ -144,7 +146,6 @@ class SlotSource:
         """Replace the mapped tables; for messages that arrive from now on."""
         self._tables = frozenset(tables)
         self._shapes.clear()
-        self._shape = (None, False, 0)
 
     # --- the port -----------------------------------------------------------------------------------------------
 
@@ -282,38 +283,34 @@ class SlotSource:
             self._stream.resume()
 
     def _receive(self, messages: list[bytes]) -> None:
-        """Decode what arrived; the loop over rows is the feed's hottest, so it works on local names."""
-        feed, backlog, start = self._decoder.feed, self._backlog, XLOG_DATA_HEADER_BYTES
-        add, add_size, total = backlog.events.append, backlog.sizes.append, backlog.total
-        skip, ordinal = self._skip, self._ordinal
-        relation, wanted, overhead = self._shape
+        """Decode what arrived: runs of rows at once, all else one by one."""
+        at, count, start = 0, len(messages), XLOG_DATA_HEADER_BYTES
         try:
-            for data in messages:
+            while at < count:
+                data = messages[at]
+                at += 1
                 if data[0] != XLOG_DATA:
                     self._keepalive(data)
-                    continue
-                item = feed(data, start)
-                if type(item) is ChangeEvent:
-                    ordinal = item.ordinal
-                    if item.relation is not relation:
-                        relation = item.relation
-                        wanted, overhead = self._look_up(relation)
-                    if wanted and ordinal > skip:
-                        total += len(data) + overhead
-                        add(item)
-                        add_size(total)
+                elif events := self._decoder.feed_rows(messages, at - 1, start):
+                    self._add(events, messages[at - 1 : at - 1 + len(events)])
+                    at += len(events) - 1
+                elif type(item := self._decoder.feed(data, start)) is ChangeEvent:
+                    self._add([item], [data])
                 elif item is not None:
-                    backlog.total, self._skip, self._ordinal = total, skip, ordinal
                     self._boundary(item)
-                    total, skip, ordinal = backlog.total, self._skip, self._ordinal
-                    relation = None  # looked up again in each transaction: a heartbeat must be seen each time
         finally:
-            backlog.total, self._skip, self._ordinal = total, skip, ordinal
-            self._shape = relation, wanted, overhead
             self._arrived.set()
-        if backlog.pending_bytes > self._buffer_bytes_max and not self._paused and self._stream is not None:
+        if self._backlog.pending_bytes > self._buffer_bytes_max and not self._paused and self._stream is not None:
             self._paused = True
             self._stream.pause()
+
+    def _add(self, events: list[ChangeEvent], messages: list[bytes]) -> None:
+        """Keep events of one relation, and account for them by their messages' sizes."""
+        wanted, overhead = self._look_up(events[0].relation)
+        dropped = max(0, self._skip - events[0].ordinal + 1)
+        self._ordinal = events[-1].ordinal
+        if wanted and dropped < len(events):
+            self._backlog.add(events[dropped:], map(len, messages[dropped:]), overhead)
 
     def _look_up(self, relation: Relation) -> tuple[bool, int]:
         """Whether the relation is mapped, and the memory that an event of it takes beside its message."""
@@ -344,9 +341,7 @@ class SlotSource:
                 self._ordinal = event.ordinal
                 wanted, overhead = self._look_up(event.relation)
                 if wanted and event.ordinal > self._skip:
-                    self._backlog.total += overhead
-                    self._backlog.events.append(event)
-                    self._backlog.sizes.append(self._backlog.total)
+                    self._backlog.add([event], [0], overhead)
 
     def _begin(self, commit_lsn: int) -> None:
         self._in_transaction = True

@@ -13,10 +13,12 @@ RELATION = Relation(TableName("public", "t"), ("id",))
 def arrive(backlog: Backlog, commit_lsn: int, sizes: list[int], first: int = 1) -> None:
     """Add events of the transaction that commits there, without its end."""
     transaction = Transaction(1, commit_lsn, float(commit_lsn))
-    for ordinal, size in enumerate(sizes, first):
-        backlog.total += size
-        backlog.events.append(ChangeEvent(Op.INSERT, RELATION, None, (b"%d" % ordinal,), transaction, ordinal))
-        backlog.sizes.append(backlog.total)
+    events = [
+        ChangeEvent(Op.INSERT, RELATION, None, (b"%d" % ordinal,), transaction, ordinal)
+        for ordinal, _ in enumerate(sizes, first)
+    ]
+    if events:
+        backlog.add(events, sizes, 0)
 
 
 def end(backlog: Backlog, commit_lsn: int) -> None:

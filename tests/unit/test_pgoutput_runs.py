@@ -1,0 +1,105 @@
+"""Runs of rows are decoded together, to what each of them is decoded to alone."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from replicator.codecs.pgoutput import PgoutputDecoder
+from replicator.errors import ReplicatorError
+from replicator.events import UNCHANGED, ChangeEvent, StreamItem
+from tests import pgoutput_encoder as server
+
+HEADER = b"w" * 25
+FIRST, SECOND = 16_384, 16_385
+VALUES = st.one_of(st.none(), st.just(UNCHANGED), st.binary(max_size=300))
+ROWS = st.tuples(VALUES, VALUES)
+OIDS = st.sampled_from([FIRST, SECOND])
+MESSAGES = st.one_of(
+    st.builds(server.insert, OIDS, ROWS),
+    st.builds(server.update, OIDS, ROWS, st.none() | ROWS),
+    st.builds(server.delete, OIDS, ROWS, st.sampled_from([b"K", b"O"])),
+    st.builds(server.truncate, OIDS),
+)
+ROW_MESSAGES = st.lists(MESSAGES, min_size=1, max_size=12)
+
+
+def decoder() -> PgoutputDecoder:
+    made = PgoutputDecoder()
+    for oid, name in ((FIRST, "first"), (SECOND, "second")):
+        made.feed(server.relation(oid, "public", name, [("id", 20, True), ("name", 25, False)]))
+    made.feed(server.begin(0x100))
+    return made
+
+
+def one_by_one(messages: list[bytes]) -> tuple[list[StreamItem | None], str | None]:
+    """Return what each message is decoded to, up to the error that ends it."""
+    single, items = decoder(), list[StreamItem | None]()
+    try:
+        items.extend(single.feed(message, len(HEADER)) for message in messages)
+    except ReplicatorError as error:
+        return items, error.message
+    return items, None
+
+
+def in_runs(messages: list[bytes]) -> tuple[list[StreamItem | None], str | None]:
+    """Return the same, decoded in runs where the decoder finds one."""
+    several, items = decoder(), list[StreamItem | None]()
+    while len(items) < len(messages):
+        try:
+            run = several.feed_rows(messages, len(items), len(HEADER))
+            items += run or [several.feed(messages[len(items)], len(HEADER))]
+        except ReplicatorError as error:
+            return items, error.message
+    return items, None
+
+
+def shape(items: list[StreamItem | None]) -> list[object]:
+    """Return what can be compared between two decoders: relations and transactions are objects of their own."""
+    return [
+        (item.op, item.relation.table, item.before, item.after, item.ordinal, item.transaction.xid)
+        if isinstance(item, ChangeEvent)
+        else type(item)
+        for item in items
+    ]
+
+
+@given(ROW_MESSAGES)
+def test_a_run_is_its_rows(messages: list[bytes]) -> None:
+    """Whatever the order of kinds and relations, runs give the events, with the ordinals, of one by one."""
+    framed = [HEADER + message for message in messages]
+
+    items, _ = in_runs(framed)
+
+    assert shape(one_by_one(framed)[0]) == shape(items)
+    assert len(messages) == len(items)
+
+
+@given(ROW_MESSAGES, st.data())
+def test_damage_ends_a_run_where_it_is(messages: list[bytes], data: st.DataObject) -> None:
+    """A damaged message among others is the same error, after the same events; nothing else ever leaves a run."""
+    at = data.draw(st.integers(0, len(messages) - 1))
+    damaged = bytearray(messages[at])
+    where = data.draw(st.integers(0, len(damaged) - 1))
+    if data.draw(st.booleans()):
+        damaged[where] = data.draw(st.integers(0, 255))
+    else:
+        del damaged[where:]
+    messages[at] = bytes(damaged)
+    framed = [HEADER + message for message in messages]
+
+    expected, found = one_by_one(framed), in_runs(framed)
+
+    assert (shape(expected[0]), expected[1]) == (shape(found[0]), found[1])
+
+
+def test_equal_rows_of_one_kind_are_one_run() -> None:
+    """A run ends only where kind, relation or transaction change; a short frame, such as a keepalive, is none."""
+    rows = [HEADER + server.insert(FIRST, (b"%d" % number, None)) for number in range(5)]
+    other = HEADER + server.insert(SECOND, (b"1", b"x"))
+
+    runs = decoder()
+
+    assert 5 == len(runs.feed_rows([*rows, other, *rows], 0, len(HEADER)))
+    assert 1 == len(runs.feed_rows([*rows, other, *rows], 5, len(HEADER)))
+    assert 3 == len(runs.feed_rows([*rows[:3], b"k" * 18, *rows], 0, len(HEADER)))
+    assert [] == runs.feed_rows([b"k" * 18], 0, len(HEADER))
+    assert [] == PgoutputDecoder().feed_rows(rows, 0, len(HEADER))
