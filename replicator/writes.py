@@ -36,10 +36,19 @@ class WriteAction(Enum):
 
 @dataclass(frozen=True)
 class Translation:
-    """Column positions (within `Write.columns`, or `scope` for PRUNE's keys) that hold a key to be translated."""
+    """Column positions (within `Write.columns`, or `scope` for PRUNE's keys) that hold a key to be translated.
+
+    Attributes:
+        at: the positions, in the order of the key.
+        keys: the translation.
+        kept: those of them that the translation must leave as they are: a part of the row's own key, by which alone it
+            is deleted.
+
+    """
 
     at: tuple[int, ...]
     keys: KeyMapping
+    kept: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,7 +76,7 @@ class Write:
             is under its key. An SQL expression over the table's own column names.
         owner: the same for a child: its rows are touched only where the root row under their `scope` is owned.
         multiset: MERGE and PRUNE with rows that may be equal: match as many as given.
-        translations: where keys must be translated before execution (`scope_translation` for `keys`).
+        translations: where keys must be translated before execution (`scope_translations` for `keys`).
         also: TRUNCATE: further tables of the same statement.
         mapping: name of the mapping it comes from, for errors and metrics.
 
@@ -84,7 +93,7 @@ class Write:
     owner: Owner | None = None
     multiset: bool = False
     translations: tuple[Translation, ...] = ()
-    scope_translation: Translation | None = None
+    scope_translations: tuple[Translation, ...] = ()
     also: tuple[Table, ...] = ()
     mapping: str = ""
 

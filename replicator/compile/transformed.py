@@ -66,7 +66,8 @@ def transformed(
     transform = each.transform
     _check_lossy(each, problems)
     references = _references(each, translated, problems, forward=forward)
-    keyed = {column for one in references for column in one.columns} & set(each.targets[0].key)
+    own = set(each.targets[0].key)
+    keyed = {column for one in references if own.issuperset(one.columns) for column in one.columns}
     if transform.key is not None and keyed:
         problems.add(
             transform.name,

@@ -16,11 +16,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from replicator.engine.derive import AggregateReader, derive, nothing, single
+from replicator.engine.translation import translated
 from replicator.errors import ReplicatorError
 from replicator.events import ChangeEvent, Key, Values
 from replicator.planner import order_writes, plan_multiset, plan_outcomes, plan_rows, plan_truncate
 from replicator.reduction import Reduced, Reducer, Segment
-from replicator.writes import Translation, Write, WriteAction
+from replicator.writes import Write, WriteAction
 
 if TYPE_CHECKING:
     from replicator.engine.room import Room
@@ -61,6 +62,8 @@ class Prepared:
         xids: transactions that the reads must see.
         truncated: a barrier: these mappings' targets are emptied, and
         rederived: all aggregates of these are derived again.
+        unfiltered: what is left of mappings that own a part of their table: the source says which rows are theirs.
+        first: commit LSN of the batch's first transaction; rows born later may be written by plain INSERT. 0: none.
 
     """
 
@@ -69,6 +72,8 @@ class Prepared:
     xids: set[int] = field(default_factory=set)
     truncated: list[Mapping] = field(default_factory=list)
     rederived: list[Mapping] = field(default_factory=list)
+    unfiltered: list[Reduced] = field(default_factory=list)
+    first: int = 0
 
 
 @dataclass(slots=True)
@@ -148,7 +153,7 @@ class Applier:
         return [self._prepare(segment, first) for segment in self.reducer.split(events)]
 
     def _prepare(self, segment: Segment, first: int) -> Prepared:
-        prepared = Prepared(xids=set(segment.xids))
+        prepared = Prepared(xids=set(segment.xids), first=first)
         for table in segment.truncated:
             mapping, side = self.mappings.by_source[table]
             if side is mapping.root:
@@ -156,17 +161,23 @@ class Applier:
             else:
                 prepared.rederived.append(mapping)
         for reduced in segment.reduced:
-            if reduced.mapping.multiset:
-                writes = plan_multiset(reduced.mapping, reduced.relation, reduced.adds, reduced.removes)
-            elif reduced.mapping.function is None:
-                writes = self._plan_same_shape(reduced, first)
+            if reduced.mapping.asks_source:
+                prepared.unfiltered.append(reduced)
             else:
-                writes = self._plan_transformed(reduced, first)
-            prepared.writes.extend(writes)
-            if reduced.fetches:
-                prepared.fetches.setdefault(reduced.mapping, set()).update(reduced.fetches)
-            prepared.xids |= reduced.xids
+                self._plan(prepared, reduced)
         return prepared
+
+    def _plan(self, prepared: Prepared, reduced: Reduced) -> None:
+        if reduced.mapping.multiset:
+            writes = plan_multiset(reduced.mapping, reduced.relation, reduced.adds, reduced.removes)
+        elif reduced.mapping.function is None:
+            writes = self._plan_same_shape(reduced, prepared.first)
+        else:
+            writes = self._plan_transformed(reduced, prepared.first)
+        prepared.writes.extend(writes)
+        if reduced.fetches:
+            prepared.fetches.setdefault(reduced.mapping, set()).update(reduced.fetches)
+        prepared.xids |= reduced.xids
 
     def _plan_same_shape(self, reduced: Reduced, first: int) -> list[Write]:
         inserts: Sequence[Values] = list(reduced.inserts.values())
@@ -219,6 +230,10 @@ class Applier:
     async def _apply_segment(
         self, tx: TargetTransaction, prepared: Prepared, applied: Applied, room: Room | None
     ) -> None:
+        for reduced in prepared.unfiltered:
+            await self._filter(reduced)
+            self._plan(prepared, reduced)
+        prepared.unfiltered = []
         # Locks first, then the read, then the write: two lanes can't leave the older of two reads behind.
         await tx.lock({stripe(mapping, key) for mapping, keys in prepared.fetches.items() for key in keys})
         writes = list(prepared.writes)
@@ -230,6 +245,21 @@ class Applier:
             await self._execute(tx, await self._read(missing, prepared.xids), applied)
         if room is not None:
             await room.settle(tx, applied)
+
+    async def _filter(self, reduced: Reduced) -> None:
+        """Rows that the mapping doesn't own, by the source's word, are as good as deleted."""
+        mapping = reduced.mapping
+        assert mapping.owns_source is not None
+        rows = {**reduced.inserts, **reduced.upserts}
+        owned = await self._reader.holds(mapping.root.table, reduced.relation, list(rows.values()), mapping.owns_source)
+        for key, mine in zip(rows, owned, strict=True):
+            if not mine:
+                reduced.inserts.pop(key, None)
+                reduced.upserts.pop(key, None)
+                reduced.deletes.add(key)
+        # The predicate may look at a value that the stream left out.
+        reduced.fetches |= reduced.updates.keys()
+        reduced.updates.clear()
 
     async def _read(self, wanted: dict[Mapping, set[Key]], xids: Collection[int]) -> list[Write]:
         writes: list[Write] = []
@@ -303,41 +333,6 @@ class Applier:
             if upto is None:
                 return
             after = upto
-
-
-async def translated(tx: TargetTransaction, write: Write) -> Write:
-    """The write with its keys translated by the key map; the same object where nothing is to be translated."""
-    if not write.translations and write.scope_translation is None:
-        return write
-    rows: list[Values] = list(write.rows)
-    create = write.action not in (WriteAction.DELETE, WriteAction.PRUNE)
-    for translation in write.translations:
-        rows = await _translate_rows(tx, translation, rows, create=create)
-    keys: list[Key] = list(write.keys)
-    if write.scope_translation is not None:
-        found = await tx.translate(write.scope_translation.keys, set(keys), create=False)
-        keys = [found[key] for key in keys if key in found]
-    return replace(write, rows=rows, keys=keys, translations=(), scope_translation=None)
-
-
-async def _translate_rows(
-    tx: TargetTransaction, translation: Translation, rows: list[Values], *, create: bool
-) -> list[Values]:
-    """Rows with the columns at `translation.at` translated. A key with a NULL refers to nothing, and stays."""
-    at = translation.at
-    keys = [_key_at(row, at) for row in rows]
-    found = await tx.translate(translation.keys, {key for key in keys if key is not None}, create=create)
-    result: list[Values] = []
-    for row, key in zip(rows, keys, strict=True):
-        if key is None:
-            result.append(row)
-        elif key in found:
-            new = list(row)
-            for place, value in zip(at, found[key], strict=True):
-                new[place] = value
-            result.append(tuple(new))
-        # else: a delete of a key that the target never had
-    return result
 
 
 def _key_at(row: Values, at: tuple[int, ...]) -> Key | None:

@@ -18,11 +18,11 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
 from replicator.copies import MultisetCut
-from replicator.engine.apply import translated
 from replicator.engine.chunks import Portion
 from replicator.engine.copy_text import row_groups
 from replicator.engine.derive import AggregateReader
 from replicator.engine.parking import text_key
+from replicator.engine.translation import translated
 from replicator.errors import Action, ErrorKind, ReplicatorError
 from replicator.events import Op, Position
 from replicator.planner import order_writes, plan_multiset, plan_truncate

@@ -19,6 +19,7 @@ import structlog
 from replicator.copies import Chunk, MultisetCut
 from replicator.engine.chunk_copy import ChunkCopier, Way, first_way, next_way
 from replicator.engine.chunks import Walk
+from replicator.engine.translation import source_keys
 from replicator.errors import ErrorKind, ReplicatorError
 from replicator.events import Key
 from replicator.tables import TableName
@@ -245,7 +246,7 @@ class Resync:
         while True:
             async with self._target.job(JOB) as tx:
                 keys = await self._chunks.keys_after(tx, side.table, side.key, after, self._chunk_rows, where=where)
-                extra = await self._extra(tx, mapping, keys, frozenset())
+                extra = await self._extra(tx, mapping, side, keys, frozenset())
             if not keys:
                 return deleted
             if extra:
@@ -256,7 +257,7 @@ class Resync:
         async with self._target.job(JOB) as tx:
             await tx.lock_all()
             seen = frozenset(xids)
-            extra = await self._extra(tx, mapping, keys, seen)
+            extra = await self._extra(tx, mapping, side, keys, seen)
             if not extra:
                 return 0
             root = side is mapping.target
@@ -280,14 +281,12 @@ class Resync:
         return result.affected
 
     async def _extra(
-        self, tx: TargetTransaction, mapping: Mapping, keys: Sequence[Key], xids: frozenset[int]
+        self, tx: TargetTransaction, mapping: Mapping, side: Side, keys: Sequence[Key], xids: frozenset[int]
     ) -> list[Key]:
-        """Those target keys that no root row of the source stands behind (or that are in no key map)."""
+        """Those keys in a target table that no root row of the source stands behind (or that are in no key map)."""
         if not keys:
             return []
-        sources = {key: key for key in keys}
-        if mapping.key_map is not None:
-            sources = await self._chunks.source_keys(tx, mapping.key_map, keys)
+        sources = await source_keys(self._chunks, tx, mapping, side, keys)
         root = mapping.root
         relation = self._reader.relation(root.table)
         at = [relation.positions[name] for name in root.key]

@@ -13,6 +13,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from replicator.engine.translation import source_keys
 from replicator.writes import Write, WriteAction
 
 if TYPE_CHECKING:
@@ -107,16 +108,12 @@ class Room:
         refused = {at for at, values in enumerate(_picked(write, columns)) if values in others}
         if not refused or self._xids is None:
             return writes
-        source_keys = _picked(planned, mapping.target.key)
+        own = _picked(planned, mapping.target.key)
         unsettled = self._unsettled.setdefault(mapping, {})
-        unsettled.update(dict.fromkeys(source_keys[at] for at in refused))
-        unsettled.update(dict.fromkeys(await self._sources(tx, mapping, list(others.values()))))
+        unsettled.update(dict.fromkeys(own[at] for at in refused))
+        back = await source_keys(self._rows, tx, mapping, mapping.target, list(others.values()))
+        unsettled.update(dict.fromkeys(back.values()))
         return _without(planned, refused), _without(write, refused)
-
-    async def _sources(self, tx: TargetTransaction, mapping: Mapping, keys: list[Key]) -> list[Key]:
-        if mapping.key_map is None:
-            return keys
-        return list((await self._rows.source_keys(tx, mapping.key_map, keys)).values())
 
     async def settle(self, tx: TargetTransaction, applied: Applied) -> None:
         """Write what was left out, and what stood in its way, as the source has them now.

@@ -13,9 +13,10 @@ import asyncio
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Final
 
-from replicator.engine.apply import Applied, Applier, translated
+from replicator.engine.apply import Applied, Applier
 from replicator.engine.derive import AggregateReader, nothing
 from replicator.engine.room import Room
+from replicator.engine.translation import source_keys, translated
 from replicator.errors import ErrorKind, ReplicatorError
 from replicator.events import ChangeEvent, Key, Op
 from replicator.planner import plan_outcomes, plan_rows
@@ -200,14 +201,10 @@ class UniqueResolver:
         if side is None:
             raise error
         keys = await self._rows.in_the_way(tx, write, error.constraint, side.key)
-        if mapping.key_map is not None:
-            back = await self._rows.source_keys(tx, mapping.key_map, keys)
-            if len(back) < len(keys):
-                raise _claimed(
-                    mapping, key, error, "and the row that holds it is in no key map: no source stands there"
-                )
-            keys = list(back.values())
-        others = [other for other in keys if other != key]
+        back = await source_keys(self._rows, tx, mapping, side, keys)
+        if len(back) < len(keys):
+            raise _claimed(mapping, key, error, "and the row that holds it is in no key map: no source stands there")
+        others = [other for other in back.values() if other != key]
         if not others:
             raise _claimed(mapping, key, error, "and the row that holds it can't be told")
         return others

@@ -50,15 +50,15 @@ class KeyPairs:
         made = dict(row)
         own: set[str] = set()
         if mapping.key_map is not None:
-            self._put(made, side.key, mapping.key_map)
             own.update(side.key)
+            made.update(self._new(row, side.key, mapping.key_map))
         for reference in mapping.references:
-            if reference.table in {None, side.table.name} and not own.intersection(reference.columns):
-                self._put(made, reference.columns, reference.keys)
+            if reference.table in {None, side.table.name} and not own.issuperset(reference.columns):
+                made.update(self._new(row, reference.columns, reference.keys))
         return made
 
-    def _put(self, row: TargetRow, columns: Sequence[str], keys: KeyMapping) -> None:
+    def _new(self, row: TargetRow, columns: Sequence[str], keys: KeyMapping) -> dict[str, bytes]:
+        """The translated columns; none where the row has no such key."""
         values: list[Value] = [row.get(name) for name in columns]
         key = tuple(value for value in values if isinstance(value, bytes))
-        if len(key) == len(columns):
-            row.update(zip(columns, self.translate(keys, key), strict=True))
+        return dict(zip(columns, self.translate(keys, key), strict=True)) if len(key) == len(columns) else {}

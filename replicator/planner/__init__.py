@@ -9,6 +9,15 @@ TRUNCATE ───────────plan_truncate──┘
 from replicator.planner.order import TableOrder, order_writes
 from replicator.planner.outcomes import plan_outcomes
 from replicator.planner.rows import plan_multiset, plan_rows
+from replicator.planner.translations import translations
 from replicator.planner.truncate import plan_truncate
 
-__all__ = ["TableOrder", "order_writes", "plan_multiset", "plan_outcomes", "plan_rows", "plan_truncate"]
+__all__ = [
+    "TableOrder",
+    "order_writes",
+    "plan_multiset",
+    "plan_outcomes",
+    "plan_rows",
+    "plan_truncate",
+    "translations",
+]

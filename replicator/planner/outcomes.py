@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from replicator.errors import ErrorKind, ReplicatorError
 from replicator.events import UNCHANGED, Values
 from replicator.planner.translations import translations, whole_keys
-from replicator.writes import Owner, Translation, Write, WriteAction
+from replicator.writes import Owner, Write, WriteAction
 
 if TYPE_CHECKING:
     from replicator.events import Key
@@ -161,6 +161,7 @@ def _plan_several(mapping: Mapping, at: int, outcomes: Sequence[Outcome], fresh:
     match, multiset = _match(mapping, side, given)
     if not multiset:
         given = _distinct(mapping, side, given, match)
+    merges = _merges(mapping, side, given, match, fresh, multiset=multiset)
     columns = whole_keys(mapping, side, match)
     pick = _values_of(columns)
     stays = [pick(row) for _, row in given]
@@ -177,12 +178,12 @@ def _plan_several(mapping: Mapping, at: int, outcomes: Sequence[Outcome], fresh:
             owner=owner,
             multiset=multiset,
             translations=translations(mapping, side, columns) if given else (),
-            scope_translation=_scope(mapping, side),
+            scope_translations=translations(mapping, side, side.key),
             mapping=mapping.name,
         )
         for keys, owner in _pruned(mapping, at, kept, gone)
     ]
-    return [*writes, *_merges(mapping, side, given, match, fresh, multiset=multiset)]
+    return [*writes, *merges]
 
 
 def _pruned(
@@ -192,12 +193,6 @@ def _pruned(
     if owner is None:
         return [([*kept, *gone], None)] if kept or gone else []
     return [(keys, whose) for keys, whose in ((kept, None), (gone, owner)) if keys]
-
-
-def _scope(mapping: Mapping, side: Side) -> Translation | None:
-    if mapping.key_map is None:
-        return None
-    return Translation(tuple(range(len(side.key))), mapping.key_map)
 
 
 def _merges(

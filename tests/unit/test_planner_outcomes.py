@@ -163,7 +163,7 @@ def test_keys_are_the_engines() -> None:
         ("merge", "grants", ("user_id", "what"), ("user_id", "what"), [(b"1", b"r")]),
     ] == [shown(write) for write in writes]
     assert [(Translation((0,), KEYS),)] * 4 == [write.translations for write in writes]
-    assert [None, None, Translation((0,), KEYS), None] == [write.scope_translation for write in writes]
+    assert [(), (), (Translation((0,), KEYS),), ()] == [write.scope_translations for write in writes]
 
 
 def test_references_are_translated_where_they_stand() -> None:
