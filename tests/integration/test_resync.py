@@ -16,6 +16,7 @@ from tests.fix_postgres import Database, MakeDatabase, MakeServer
 from tests.integration.test_backfill_faults import change_multiset, change_t, fill, writing
 from tests.polling import eventually
 
+NEWER = "SELECT id FROM t WHERE name = 'newer'"
 NAMESPACE = UUID("8d5e1f6a-6d2c-4d2e-9a53-0e2a8f7f6b11")
 
 
@@ -125,27 +126,28 @@ async def test_a_commit_that_is_not_visible_yet(
     async with open_world(old, upgraded_database) as world, world.streaming() as feed:
         server.execute("SELECT pg_reload_conf()")
         with old.connect(autocommit=True) as session:
-            stuck = asyncio.ensure_future(
-                asyncio.to_thread(session.execute, "UPDATE t SET name = 'newer' WHERE id = 3")
-            )
+            stuck: list[asyncio.Future[Any]] = []
+
+            async def commit() -> None:
+                update = "UPDATE t SET name = 'newer' WHERE id = 3"
+                stuck.append(asyncio.ensure_future(asyncio.to_thread(session.execute, update)))
+                await eventually(lambda: upgraded_database.execute(NEWER) != [])
+
             try:
                 if moment == "before":
-                    await applied(upgraded_database)
+                    await commit()
                 else:
-                    after_waiting(world, lambda: applied(upgraded_database))
+                    after_waiting(world, commit)
                 running = asyncio.ensure_future(world.resync(feed).run("public.t"))
+                await eventually(lambda: upgraded_database.execute(NEWER) != [])
                 await asyncio.wait([running], timeout=1)
-                assert [] == old.execute("SELECT id FROM t WHERE name = 'newer'")
+                assert [] == old.execute(NEWER)
             finally:
                 server.execute("ALTER SYSTEM RESET synchronous_standby_names")
                 server.execute("SELECT pg_reload_conf()")
-                await stuck
+                await asyncio.gather(*stuck)
             await running
     assert rows_of(old) == rows_of(upgraded_database)
-
-
-async def applied(upgraded: Database) -> None:
-    await eventually(lambda: upgraded.execute("SELECT id FROM t WHERE name = 'newer'") != [])
 
 
 def after_waiting(world: World, work: Callable[[], Awaitable[None]]) -> None:
