@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from replicator.engine.chunk_copy import ChunkCopier, Way, first_way, next_way
+from replicator.engine.chunk_copy import RETRIED_HERE, ChunkCopier, Way, first_way, next_way
 from replicator.engine.chunks import Walk, parents_first
 from replicator.errors import Action, ErrorKind, ReplicatorError
 from replicator.telemetry import BackfillState, FeedStatus, TableBackfill
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from replicator.ports import Reader, SourceSnapshot, Target
 
 JOB: Final = "backfill"
-_HERE: Final = frozenset({ErrorKind.SERIALIZATION, ErrorKind.TIMEOUT, ErrorKind.RESOURCES})
-"""Kinds that a worker tries again by itself; lost connections are made anew by whoever runs the connector."""
 _ENDS: Final = frozenset({ErrorKind.CONNECTION, ErrorKind.COMMIT_UNKNOWN, ErrorKind.READ_ONLY, ErrorKind.SUPERSEDED})
 _FAILED_MAX: Final = 10
 """Chunks of one table that may fail on data: a transform that fails everywhere need not say so for every chunk."""
@@ -191,7 +189,7 @@ class Backfill:
                     if following is Way.OVER:  # rows are there, and will be in the other chunks too
                         self._ways[mapping.name] = following
                     way = following
-                elif error.kind in _HERE:
+                elif error.kind in RETRIED_HERE:
                     delay = await self._pause(error, delay)
                 else:
                     self._failed(walk, chunk or gap.chunk, error)

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from replicator.mapping import Mapping, SourceAggregate
     from replicator.ports import Reader, SourceSnapshot, TargetTransaction
 
+RETRIED_HERE: Final = frozenset({ErrorKind.SERIALIZATION, ErrorKind.TIMEOUT, ErrorKind.RESOURCES})
+"""Kinds for which a chunk is tried again; lost connections are made anew by whoever runs the connector."""
 _ROWS_AT_ONCE: Final = 2_000
 """Transformed between two statements: neither session is idle for long, nor is the loop blocked, by a slow function."""
 
@@ -62,7 +64,15 @@ def next_way(mapping: Mapping, way: Way, error: ReplicatorError) -> Way | None:
     """The way to try after `way` failed with this error; None when there is none, or no way helps."""
     if error.action is not Action.ISOLATE or mapping.multiset or way is Way.CAREFUL:
         return None
-    return Way.OVER if way is Way.PIPE and error.kind is ErrorKind.UNIQUE else Way.CAREFUL
+    there = error.kind is ErrorKind.UNIQUE and error.constraint not in _other_constraints(mapping)
+    return Way.OVER if way is Way.PIPE and there else Way.CAREFUL
+
+
+def _other_constraints(mapping: Mapping) -> set[str]:
+    """Unique ones that are not the key's: what they refuse is a value that moves, not a row that is there."""
+    target = mapping.target
+    others = {key.name for key in target.table.unique_keys if set(key.columns) != set(target.key)}
+    return others.union(target.table.other_unique_indexes)
 
 
 @dataclass(slots=True)

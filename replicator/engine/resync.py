@@ -10,6 +10,7 @@ snapshot, or older and converges until the position has passed it: that LSN is w
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from replicator.copies import Chunk, MultisetCut
-from replicator.engine.chunk_copy import ChunkCopier, Way, first_way, next_way
+from replicator.engine.chunk_copy import RETRIED_HERE, ChunkCopier, Way, first_way, next_way
 from replicator.engine.chunks import Walk
 from replicator.engine.translation import source_keys
 from replicator.errors import ErrorKind, ReplicatorError
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 JOB: Final = "resync"
 CHUNK_ROWS: Final = 2_000
 """Rows of one pause: some tens of milliseconds; a backfill's chunk would hold the lanes for half a second."""
+_PAUSE_SECONDS: Final = 0.5  # before a chunk is tried again that lost a deadlock, say
 
 Between = Callable[[Callable[[], Awaitable[str]]], Awaitable[str]]
 """Carries out work while the feed has no batch in hand (`Feed.between`)."""
@@ -184,23 +186,30 @@ class Resync:
     async def _chunk(self, walk: Walk, progress: TableBackfill, xids: set[int]) -> None:
         mapping, gap = walk.mapping, walk.take()
         root = mapping.root
-        async with self._reader.snapshot() as snapshot:  # where to cut is found before anybody waits
+        seen = frozenset(xids)
+        async with self._reader.snapshot(seen) as snapshot:  # whatever takes time is done before the lanes have to wait
             upto = await snapshot.count_before(
                 root.table, root.key, gap.chunk.after, self._chunk_rows, upto=gap.chunk.upto
             )
+        xids.difference_update(seen)
         chunk = walk.cut(gap, upto)
-        way: Way | None = first_way(mapping, rows_there=True)
-        while way is not None:
-            try:
-                rows = await self._copy(way, chunk, mapping, xids)
-            except ReplicatorError as error:
-                way = next_way(mapping, way, error)
-                if way is None:
-                    raise
-            else:
-                progress.advance(self._clock(), rows)
-                break
+        progress.advance(self._clock(), await self._written(chunk, mapping, xids))
         walk.done(chunk)
+
+    async def _written(self, chunk: Chunk, mapping: Mapping, xids: set[int]) -> int:
+        """Copy a chunk by the way that works; returns its rows."""
+        way = first_way(mapping, rows_there=True)
+        while True:
+            try:
+                return await self._copy(way, chunk, mapping, xids)
+            except ReplicatorError as error:
+                following = next_way(mapping, way, error)
+                if following is None and error.kind not in RETRIED_HERE:
+                    raise
+                if following is None:
+                    self._status.retried(error, self._clock(), self._clock() + _PAUSE_SECONDS)
+                    await asyncio.sleep(_PAUSE_SECONDS)
+                way = following or way
 
     async def _copy(self, way: Way, chunk: Chunk, mapping: Mapping, xids: set[int]) -> int:
         async with self._target.job(JOB) as tx:
