@@ -170,11 +170,13 @@ class Mapping:
 
     @property
     def reads_back(self) -> bool:
-        """Whether an event isn't the aggregate, so that it is read from the source again.
+        """Whether an event isn't the aggregate, so that it is read from the source again."""
+        return len(self.sources) > 1
 
-        So it is with several source tables, and with a predicate on the source, which only the source can evaluate.
-        """
-        return len(self.sources) > 1 or (self.owns_source is not None and not self.multiset)
+    @property
+    def asks_source(self) -> bool:
+        """Whether the source has to say which streamed rows are this mapping's: only it can evaluate `owns_source`."""
+        return self.owns_source is not None and not self.reads_back and not self.multiset
 
     @property
     def multiset(self) -> bool:

@@ -154,6 +154,12 @@ class Reader(Protocol):
         A commit is in the WAL before it is visible: without the wait an older state would be read.
         """
 
+    async def holds(self, table: Table, relation: Relation, rows: Sequence[Values], where: str) -> list[bool]:
+        """For each row of the stream, whether the connector's predicate `where` holds for it, as the source says.
+
+        A column that the shape lacks is NULL. UNCHANGED values are not allowed. NULL counts as false.
+        """
+
     def relation(self, table: Table) -> Relation:
         """The shape of the rows that a snapshot returns for this table."""
 

@@ -54,6 +54,31 @@ def rows(table: Table, by: tuple[str, ...], where: str | None = None) -> sql.Com
     )
 
 
+def holds(table: Table, given: tuple[str, ...], where: str) -> sql.Composed:
+    """Whether a predicate holds for each of the rows that are given: one text[] parameter a column that they have."""
+    # Names that no column of the user's has, or the predicate would be ambiguous.
+    names = {column: f"replicator${at}" for at, column in enumerate(given)}
+    values = [
+        sql.SQL("{}::{} AS {}").format(
+            sql.SQL("u.{}").format(sql.Identifier(names[column])) if column in names else sql.NULL,
+            _type(table, column),
+            sql.Identifier(column),
+        )
+        for column in table.column_names
+    ]
+    return sql.SQL(
+        "SELECT coalesce(({where}), false) FROM ROWS FROM ({arrays}) WITH ORDINALITY AS u({names}, replicator$n), "
+        "LATERAL (SELECT {values}) AS t ORDER BY u.replicator$n"
+    ).format(
+        where=sql.SQL(where),
+        arrays=_COMMA.join(
+            sql.SQL("pg_catalog.unnest({}::pg_catalog.text[])").format(number) for number in _numbers(given)
+        ),
+        names=_COMMA.join(map(sql.Identifier, names.values())),
+        values=_COMMA.join(values),
+    )
+
+
 def chunk(table: Table, by: tuple[str, ...], *, after: bool, upto: bool, where: str | None = None) -> sql.Composed:
     """Rows of a range in the order of `by`; one text parameter a column for each boundary that is there."""
     lower = _numbers(by) if after else None

@@ -138,6 +138,13 @@ class PostgresSnapshot:
         ((found,),) = await self._read(partition, query, [str(partition.oid)])
         return found == b"t"
 
+    async def holds(self, table: Table, columns: tuple[str, ...], rows: Sequence[Values], where: str) -> list[bool]:
+        """See `PostgresReader.holds`."""
+        at = [place for place, name in enumerate(columns) if name in table.by_name]
+        texts = [[value.decode() if isinstance(value := row[place], bytes) else None for row in rows] for place in at]
+        query = range_sql.holds(table, tuple(columns[place] for place in at), where)
+        return [found == b"t" for (found,) in await self._read(table, query, texts)]
+
     async def _read(self, table: Table, query: sql.Composed, parameters: list[Any]) -> list[Values]:
         with driver_errors(f"reading {table.name}"):
             cursor = AsyncRawCursor(self._connection)
@@ -188,6 +195,13 @@ class PostgresReader:
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, DELAY_MAX)
             yield PostgresSnapshot(connection, snapshot, insert_lsn)
+
+    async def holds(self, table: Table, relation: Relation, rows: Sequence[Values], where: str) -> list[bool]:
+        """For each row of the stream, whether the predicate holds; one statement."""
+        if not rows:
+            return []
+        async with self._connection() as connection:
+            return await PostgresSnapshot(connection, "", 0).holds(table, relation.columns, rows, where)
 
     def relation(self, table: Table) -> Relation:
         """The shape of the rows that a snapshot returns for this table: one object as long as the table is the same."""
