@@ -70,7 +70,7 @@ class Churn:
         choose = random.Random(f"{seed}/{writer}")
         number = 0
         try:
-            while not self._stop.is_set():
+            while not self._stop.wait(self._pause):
                 with contextlib.suppress(psycopg.OperationalError), self._old.connect(autocommit=True) as session:
                     while not self._stop.wait(self._pause):
                         number += 1
