@@ -98,7 +98,8 @@ def order_writes(writes: Sequence[Write], tables: tuple[Table, ...], *, deletes_
     """Put a batch's writes in the order of execution. Stable: equal ones stay as they came.
 
     Deletes go children first, then the others parents first; within a table what is removed makes room for what is
-    updated, and that for what is inserted. TRUNCATEs become one statement, as foreign keys between them demand.
+    updated, and that for what is inserted. A delete that asks the root whose the rows are goes before the root's, with
+    a foreign key or without. TRUNCATEs become one statement, as foreign keys between them demand.
 
     Args:
         writes: of one batch, in any order.
@@ -110,10 +111,12 @@ def order_writes(writes: Sequence[Write], tables: tuple[Table, ...], *, deletes_
         return list(writes)
     ranks = _order_of(_SameTables(tables)).ranks
 
-    def place(write: Write) -> tuple[bool, int, int]:
-        rank = ranks.get(write.table.name, len(ranks))
+    def place(write: Write) -> tuple[bool, float, int]:
+        rank: float = ranks.get(write.table.name, len(ranks))
         removing = _REMOVING.get(write.action)
         if removing is not None:
+            if write.owner is not None:
+                rank = max(rank, ranks.get(write.owner.table.name, len(ranks)) + 0.5)
             return deletes_last, -rank, removing
         return not deletes_last, rank, _ADDING.get(write.action, -1)
 

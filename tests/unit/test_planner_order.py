@@ -6,7 +6,7 @@ import pytest
 
 from replicator.planner import TableOrder, order_writes
 from replicator.tables import ForeignKey, Table, TableName
-from replicator.writes import Write, WriteAction
+from replicator.writes import Owner, Write, WriteAction
 from tests.shapes import table
 
 PARENTS = table("s.parents", "id bigint pk")
@@ -66,6 +66,21 @@ def test_deletes_can_wait() -> None:
     assert [("upsert", "children"), ("delete", "children"), ("delete", "parents")] == shown(
         order_writes(writes, TABLES, deletes_last=True)
     )
+
+
+@pytest.mark.parametrize("deletes_last", [False, True])
+def test_a_delete_that_asks_the_root_goes_before_it(*, deletes_last: bool) -> None:
+    """Whose a child's rows are is known as long as their root is there, with a foreign key between them or without."""
+    root = table("s.root", "id bigint pk", "r bigint", foreign={"r": ("s.parents", "id")})
+    child = table("s.child", "root_id bigint pk")
+    writes = [
+        Write(root, WriteAction.DELETE, predicate="true"),
+        Write(child, WriteAction.PRUNE, owner=Owner(root, ("id",), "true")),
+    ]
+
+    ordered = order_writes(writes, (PARENTS, child, root), deletes_last=deletes_last)
+
+    assert [("prune", "child"), ("delete", "root")] == shown(ordered)
 
 
 def test_truncates_are_one_statement() -> None:
