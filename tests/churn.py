@@ -14,6 +14,7 @@ import psycopg
 
 from tests.fix_migration import Migration
 from tests.fix_postgres import Database
+from tests.polling import wait_until
 
 Session = psycopg.Connection[tuple[Any, ...]]
 
@@ -57,6 +58,11 @@ class Churn:
     def start(self) -> None:
         for thread in self._threads:
             thread.start()
+
+    def write_more(self, transactions: int) -> None:
+        """Return when so many more are committed."""
+        written = self.transactions
+        wait_until(lambda: self.transactions >= written + transactions, 60)
 
     def stop(self) -> None:
         """End every writer; what one of them failed with is raised here."""

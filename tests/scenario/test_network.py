@@ -83,8 +83,7 @@ def test_silent_while_streaming(proxied: MakeProxied, side: str, direction: Any)
         if side == "old":  # the slot's stream has a time limit of its own
             daemon.wait_for_log("retrying", error_kind="connection", timeout=60)
         else:
-            written = churn.transactions
-            wait_until(lambda: churn.transactions > written + 100)
+            churn.write_more(100)
         proxies[side].resume()
         wait_for_more(shop)
         proxies[side].stall(direction)
