@@ -175,6 +175,9 @@ class Reader(Protocol):
         True also for rows of the very transaction that attached it: then we cannot tell.
         """
 
+    async def holds_rows_from_before_rewrite(self, partition: Table) -> bool:
+        """Whether a leaf partition holds rows that are older than its newest rewrite, so that this was no TRUNCATE."""
+
 
 @dataclass(frozen=True)
 class Checkpoint:

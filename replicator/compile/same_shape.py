@@ -264,9 +264,7 @@ def _check_filled(pair: Pair, target: Table, filled: Iterable[str], problems: Pr
         )
 
 
-def _check_identity(
-    pair: Pair, source: Side, target: Side, carried: MappingType[str, str], problems: Problems
-) -> None:
+def _check_identity(pair: Pair, source: Side, target: Side, carried: MappingType[str, str], problems: Problems) -> None:
     """A GENERATED ALWAYS identity column can be inserted, but no UPDATE can set it to a value."""
     for name, new in carried.items():
         column = target.table.by_name[new]

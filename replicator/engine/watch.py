@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from replicator.copies import SchemaStore, StaleMapping
     from replicator.mapping import Mappings
     from replicator.ports import Reader, Target
-    from replicator.tables import Catalog
+    from replicator.tables import Catalog, TableName
 
 INTERVAL_SECONDS: Final = 5.0
 BUSY_SHARE: Final = 20  # a look at a thousand tables takes a fifth of a second: no more than a twentieth of the time
@@ -116,21 +116,40 @@ class SchemaWatch:
         return await self._store.stale()
 
     async def _compared(self, before: Catalog, after: Catalog, tables: Sequence[Watched]) -> list[Change]:
-        """Most partitions are attached as they are made, empty: those ask for nothing."""
-        settled = []
-        for change in compare_catalogs(before, after, tables):
-            partition = None if change.partition is None else after.tables.get(change.partition)
-            if (
-                change.kind is ChangeKind.PARTITION_ATTACHED
-                and tables is self._watched[_SOURCE]
-                and partition is not None
-                and not await self._reader.held_rows_when_attached(partition)
-            ):
-                message = f"partition {partition.name} was attached, and held no rows before"
-                settled.append(replace(change, effect=Effect.FITS, message=message))
-            else:
-                settled.append(change)
-        return settled
+        changes = compare_catalogs(before, after, tables)
+        if tables is not self._watched[_SOURCE]:
+            return changes
+        whole = _rewritten_whole(changes, before, after)
+        return [await self._settled(change, after, whole) for change in changes]
+
+    async def _settled(self, change: Change, after: Catalog, whole: Collection[TableName]) -> Change:
+        """What only a look at a partition's rows can tell."""
+        partition = None if change.partition is None else after.tables.get(change.partition)
+        if partition is None:
+            return change
+        # Most partitions are attached as they are made, empty: those ask for nothing.
+        if change.kind is ChangeKind.PARTITION_ATTACHED and not await self._reader.held_rows_when_attached(partition):
+            message = f"partition {partition.name} was attached, and held no rows before"
+            return replace(change, effect=Effect.FITS, message=message)
+        # TRUNCATE of a partitioned table is in the stream; that of one partition alone is in none.
+        alone = change.kind is ChangeKind.REWRITTEN and change.effect is Effect.FITS and change.table not in whole
+        if alone and not await self._reader.holds_rows_from_before_rewrite(partition):
+            message = f"partition {partition.name} was truncated or rewritten by itself: its rows may have gone "
+            return replace(change, effect=Effect.RESYNC, message=f"{message}without an event")
+        return change
+
+
+def _rewritten_whole(changes: Sequence[Change], before: Catalog, after: Catalog) -> set[TableName]:
+    """Partitioned tables whose partitions, more than one, were all rewritten: by a TRUNCATE of the whole."""
+    rewritten: dict[TableName, set[TableName]] = {}
+    for change in changes:
+        if change.kind is ChangeKind.REWRITTEN and change.partition is not None:
+            rewritten.setdefault(change.table, set()).add(change.partition)
+    return {
+        table
+        for table, leaves in rewritten.items()
+        if len(leaves) > 1 and leaves.issuperset(set(before.tables[table].leaves) & set(after.tables[table].leaves))
+    }
 
 
 def _stale(changes: Sequence[Change]) -> dict[str, str]:

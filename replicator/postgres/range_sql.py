@@ -167,6 +167,26 @@ def older_than_attachment(partition: Table) -> sql.Composed:
     ).format(_from(partition))
 
 
+def older_than_rewrite(partition: Table) -> sql.Composed:
+    """Whether a leaf has a row that is older than its newest rewrite; the leaf's oid is the parameter.
+
+    A rewrite makes new catalog rows of the table, its TOAST table and its indexes; later DDL may renew some of them, so
+    the oldest is the nearest to it.
+    """
+    return sql.SQL(
+        """
+        SELECT EXISTS (
+            SELECT FROM {} AS t WHERE pg_catalog.age(t.xmin) NOT BETWEEN 0 AND (
+                SELECT pg_catalog.max(pg_catalog.age(c.xmin)) FROM pg_catalog.pg_class c
+                WHERE c.oid = $1::pg_catalog.oid
+                    OR c.oid = (SELECT reltoastrelid FROM pg_catalog.pg_class WHERE oid = $1::pg_catalog.oid)
+                    OR c.oid IN (SELECT indexrelid FROM pg_catalog.pg_index WHERE indrelid = $1::pg_catalog.oid)
+            )
+        )
+        """
+    ).format(_from(partition))
+
+
 def _where(
     table: Table,
     by: tuple[str, ...],

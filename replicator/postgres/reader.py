@@ -132,9 +132,8 @@ class PostgresSnapshot:
                 async for block in blocks:
                     yield block
 
-    async def any_row_older_than_attachment(self, partition: Table) -> bool:
-        """See `PostgresReader.held_rows_when_attached`."""
-        query = range_sql.older_than_attachment(partition)
+    async def any_row(self, partition: Table, query: sql.Composed) -> bool:
+        """Whether one is there, by a query whose parameter is the partition's oid."""
         ((found,),) = await self._read(partition, query, [str(partition.oid)])
         return found == b"t"
 
@@ -248,7 +247,12 @@ class PostgresReader:
     async def held_rows_when_attached(self, partition: Table) -> bool:
         """Whether a leaf partition holds rows that are not newer than the newest attachment above it."""
         async with self.snapshot() as snapshot:
-            return await snapshot.any_row_older_than_attachment(partition)
+            return await snapshot.any_row(partition, range_sql.older_than_attachment(partition))
+
+    async def holds_rows_from_before_rewrite(self, partition: Table) -> bool:
+        """Whether a leaf partition holds rows that are older than its newest rewrite, so that this was no TRUNCATE."""
+        async with self.snapshot() as snapshot:
+            return await snapshot.any_row(partition, range_sql.older_than_rewrite(partition))
 
     async def close(self) -> None:
         """End all idle connections; those in use end with their snapshot. Idempotent."""

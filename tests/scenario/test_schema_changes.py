@@ -5,7 +5,7 @@ import pytest
 from tests.fix_migration import Migrate, Migration
 from tests.fix_replicator import ReplicatorProcess
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 TABLE = "CREATE TABLE t (id int PRIMARY KEY, a int, b varchar(10), c numeric(10,2), d text)"
 ROWS = "INSERT INTO t SELECT n, n, 'b' || n, n, repeat('d', 9000) FROM generate_series(1, 50) n"
