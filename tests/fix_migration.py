@@ -40,7 +40,8 @@ class Migration:
     def streaming(self) -> ReplicatorProcess:
         """Start the daemon, and return once it is streaming."""
         process = self.start()
-        process.wait_for_log("streaming", 60)
+        wait_until(lambda: self.failures() or not process.running or process.logged("streaming"), 60)
+        process.wait_for_log("streaming", 1)
         return process
 
     def run_until_caught_up(self, timeout: float = 90) -> ReplicatorProcess:
@@ -59,7 +60,7 @@ class Migration:
     def failures(self) -> list[dict[str, Any]]:
         """What made a running daemon give up, as logged so far."""
         running = [one for one in self.started if one.running]
-        return [line for one in running for line in list(one.logs) if line.get("event") == "connector failed"]
+        return [line for one in running for line in one.logged("connector failed")]
 
     def change(self, script: str) -> None:
         """Run SQL on the old database: each paragraph by itself (in one transaction, if it doesn't say otherwise)."""

@@ -84,6 +84,10 @@ class ReplicatorProcess:
                     pytest.fail(f"{why} without {wanted}\n{self.story()}", pytrace=False)
                 self._changed.wait(left)
 
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        """All lines with this event so far."""
+        return [line for line in list(self.logs) if line.get("event") == event]
+
     def wait(self, timeout: float = 60) -> int:
         """Wait for its end and return the exit code; by then all of its output is here."""
         try:
