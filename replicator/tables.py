@@ -163,6 +163,7 @@ class Table:
         leaves: names of all leaf partitions, of a partitioned table (foreign ones too, which are no `Table`).
         parent: the partitioned table that this one is a partition of.
         triggers: user triggers (those of our own fence left out).
+        rules: it has rewrite rules, which INSERT follows, COPY passes by, and MERGE refuses.
         rows_estimate: pg_class.reltuples, -1 unknown.
         bytes: pg_table_size, partitions included.
         oid, relfilenode: to notice rewrites and re-creation.
@@ -182,6 +183,7 @@ class Table:
     parent: TableName | None = None
     triggers: tuple[Trigger, ...] = ()
     row_security: bool = False
+    rules: bool = False
     persistence: str = "p"
     rows_estimate: int = -1
     bytes: int = 0

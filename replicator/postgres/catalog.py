@@ -29,7 +29,8 @@ _TABLES: Final = sql.SQL("""
         CASE c.relkind WHEN 'r'
             THEN (c.relpages::bigint + coalesce(toast.relpages, 0)) * pg_catalog.current_setting('block_size')::bigint
             ELSE 0
-        END
+        END,
+        c.relhasrules
     FROM pg_catalog.pg_class c
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     LEFT JOIN pg_catalog.pg_class toast ON toast.oid = c.reltoastrelid
@@ -174,7 +175,7 @@ async def read_catalog(connection: AsyncConnection[Any]) -> Catalog:
 
 
 def _table(row: tuple[Any, ...], names: dict[int, TableName], found: _Found) -> Table:
-    oid, _, _, kind, identity, row_security, persistence, rows_estimate, relfilenode, _ = row
+    oid, _, _, kind, identity, row_security, persistence, rows_estimate, relfilenode, _, rules = row
     columns, indexes, leaves = found.columns[oid], found.indexes[oid], found.leaves[oid]
     return Table(
         name=names[oid],
@@ -194,6 +195,7 @@ def _table(row: tuple[Any, ...], names: dict[int, TableName], found: _Found) -> 
         parent=names.get(found.parents.get(oid, 0)),
         triggers=tuple(Trigger(name, enabled) for _, name, enabled in found.triggers[oid]),
         row_security=row_security,
+        rules=rules,
         persistence=persistence,
         rows_estimate=rows_estimate,
         bytes=found.sizes[oid] + sum(found.sizes.get(leaf, 0) for leaf, _ in leaves),

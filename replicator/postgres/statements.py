@@ -27,9 +27,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def statement_of(write: Write) -> Statement:
-    """The statement that executes a write; it depends on everything in it but rows and keys."""
-    return _BUILDERS[write.action](write)
+def statement_of(write: Write, *, merges: bool = False) -> Statement:
+    """The statement that executes a write; it depends on everything in it but rows and keys.
+
+    Args:
+        write: what to do.
+        merges: an UPSERT goes by MERGE.
+
+    """
+    return merge(write) if merges else _BUILDERS[write.action](write)
 
 
 # -- INSERT, UPSERT, UPDATE, DELETE ------------------------------------------------------------------------------------
@@ -77,6 +83,34 @@ def upsert(write: Write) -> Statement:
             _insert(write, names),
             COMMA.join(map(sql.Identifier, arbiter.columns)),
             sql.SQL("UPDATE SET {}").format(COMMA.join(sets)) if sets else sql.SQL("NOTHING"),
+        )
+    )
+
+
+def merge(write: Write) -> Statement:
+    """UPSERT of many rows, by SQL's MERGE (15 and later): ON CONFLICT locks each row before it updates it, in the WAL
+    too, a fifth of its time. It does not wait for others that insert the same key, so nobody else may.
+    """
+    names, by_name = Names(write.table), write.table.by_name
+    columns = [names.value(at) for at in range(len(write.columns))]
+    cast_once = COMMA.join(
+        sql.SQL("{} AS {}").format(cast(by_name[name], sql.SQL("v.{}").format(column)), column)
+        for name, column in zip(write.columns, columns, strict=True)
+    )
+    sets = [sql.SQL("{} = v.{}").format(sql.Identifier(name), columns[at]) for at, name in _settable(write)]
+    return Statement.of(
+        sql.SQL(
+            "MERGE INTO {table} AS t USING (SELECT {values} FROM {given}) AS v ON {match} "
+            "WHEN MATCHED THEN {update} WHEN NOT MATCHED THEN INSERT ({columns}){overriding} VALUES ({inserted})"
+        ).format(
+            table=only(write.table),
+            values=cast_once,
+            given=given(columns, 1),
+            match=match_rows(write, names),
+            update=sql.SQL("UPDATE SET {}").format(COMMA.join(sets)) if sets else sql.SQL("DO NOTHING"),
+            columns=COMMA.join(map(sql.Identifier, write.columns)),
+            overriding=overriding(write),
+            inserted=COMMA.join(sql.SQL("v.{}").format(column) for column in columns),
         )
     )
 

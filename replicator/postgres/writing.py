@@ -27,7 +27,8 @@ _AS_REPLICA: Final = Command(state_sql.ROLE_REPLICA, doing="taking role replica"
 _DEFER: Final = Command(state_sql.DEFER, doing="deferring constraints")
 
 _INSERTING: Final = frozenset({WriteAction.INSERT, WriteAction.APPEND})
-_COPY_ROWS_MIN: Final = 200  # below, the round trips that COPY needs cost more than it saves
+_MANY_ROWS: Final = 200  # below, the round trips that COPY needs cost more than it saves
+_MERGE_SINCE: Final = 150000
 
 Run = Callable[..., Awaitable[list[Any]]]
 Copy = Callable[..., Awaitable[int]]
@@ -39,9 +40,10 @@ class StatementCache:
     def __init__(self) -> None:
         self._known: dict[tuple[Any, ...], tuple[Sequence[Table], Statement, str]] = {}
 
-    def of(self, write: Write) -> tuple[Statement, str]:
+    def of(self, write: Write, *, merges: bool = False) -> tuple[Statement, str]:
         """The statement, and how its errors begin. A table is known by identity: a new catalog makes new ones."""
         at = (
+            merges,
             id(write.table),
             write.action,
             write.columns,
@@ -58,7 +60,7 @@ class StatementCache:
             if len(self._known) >= _STATEMENTS_MAX:
                 self._known.clear()
             # The tables are kept beside their statement: their ids stay taken.
-            known = ((write.table, *write.also), statement_of(write), f"applying to {write.table.name}")
+            known = ((write.table, *write.also), statement_of(write, merges=merges), f"applying to {write.table.name}")
             self._known[at] = known
         return known[1], known[2]
 
@@ -77,7 +79,7 @@ class Writer:
             return await self._copy(write, copy)
         if write.action is WriteAction.PRUNE and not write.keys:
             return WriteResult()
-        statement, doing = self._session.statements.of(write)
+        statement, doing = self._session.statements.of(write, merges=self._merges(write))
         parameters = [encode_text_array(column) for column in zip(*write.keys, strict=True)]  # PRUNE's
         parameters += [encode_text_array(column) for column in zip(*write.rows, strict=True)]
         command = Command(statement.text, parameters, binary=True, doing=doing)
@@ -93,9 +95,20 @@ class Writer:
         """Whether COPY does the same for less. It refuses a table with row security, which a superuser passes."""
         return (
             write.action in _INSERTING
-            and len(write.rows) >= _COPY_ROWS_MIN
+            and len(write.rows) >= _MANY_ROWS
             and not write.table.row_security
+            and not write.table.rules
             and not self._as_origin(write)
+        )
+
+    def _merges(self, write: Write) -> bool:
+        """Whether MERGE does the same as an upsert for less."""
+        return (
+            write.action is WriteAction.UPSERT
+            and len(write.rows) >= _MANY_ROWS
+            and not write.table.rules
+            and write.table.arbiter(write.key) is not None
+            and self._session.wire.connection.info.server_version >= _MERGE_SINCE
         )
 
     async def _copy(self, write: Write, copy: Copy) -> WriteResult:

@@ -1,4 +1,4 @@
-"""Many rows are inserted by COPY, which has to do what the statement for few rows does."""
+"""Many rows are inserted by COPY and upserted by MERGE, which have to do what the statements for few rows do."""
 
 from itertools import cycle, islice
 
@@ -92,3 +92,50 @@ async def test_row_security_is_no_obstacle(make_target_world: MakeTargetWorld) -
         )
 
     assert MANY == len(world.rows())
+
+
+SHAPES = {
+    "plain": "CREATE TABLE crm.accounts (id bigint PRIMARY KEY, name varchar(20), total numeric(10,2));",
+    "ruled": "CREATE TABLE crm.accounts (id bigint PRIMARY KEY, name varchar(20), total numeric(10,2));"
+    "CREATE RULE watched AS ON INSERT TO crm.accounts DO ALSO NOTHING;",
+    "identity": "CREATE TABLE crm.accounts ("
+    "id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name varchar(20), total numeric(10,2));",
+    "partitioned": "CREATE TABLE crm.accounts (id bigint PRIMARY KEY, name varchar(20), total numeric(10,2))"
+    "PARTITION BY RANGE (id); CREATE TABLE crm.a PARTITION OF crm.accounts FOR VALUES FROM (0) TO (100);"
+    "CREATE TABLE crm.b PARTITION OF crm.accounts DEFAULT;",
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+async def test_upserts_update_what_is_there_and_insert_the_rest(make_target_world: MakeTargetWorld, shape: str) -> None:
+    """Rows that are there get the given values, the others are inserted, and columns that didn't come stay."""
+    world = await make_target_world(schema=f"CREATE SCHEMA crm; {SHAPES[shape]}")
+    target = await taken(world)
+    table = world.table()
+    world.database.execute(
+        "INSERT INTO crm.accounts OVERRIDING SYSTEM VALUE SELECT n, 'old', 7 FROM generate_series(0, 149) n"
+    )
+    rows = [account(number, name=b"new %d" % number) for number in range(MANY)]
+
+    async with target.transaction(0) as tx:
+        result = await tx.write(write(table, WriteAction.UPSERT, *rows))
+        await tx.write(write(table, WriteAction.UPSERT, *({"id": b"%d" % number} for number in range(MANY + 1))))
+
+    assert result.affected == MANY
+    query = "SELECT id, name, total::integer FROM crm.accounts ORDER BY id"
+    assert [
+        *((number, f"new {number}", 7 if number < 150 else None) for number in range(MANY)),
+        (MANY, None, None),
+    ] == world.database.execute(query)
+
+
+async def test_a_refused_upsert_names_its_cause(target_world: TargetWorld) -> None:
+    """A unique index other than the key refuses many rows as it refuses one."""
+    target = await taken(target_world)
+    rows = [account(number, email=b"%d" % (number % 249)) for number in range(MANY)]
+
+    with pytest.raises(ReplicatorError, match="duplicate key") as caught:
+        async with target.transaction(0) as tx:
+            await tx.write(write(target_world.table(), WriteAction.UPSERT, *rows))
+
+    assert (ErrorKind.UNIQUE, "accounts_email_key") == (caught.value.kind, caught.value.constraint)
