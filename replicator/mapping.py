@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from replicator.events import Key, Relation, Value, Values
 
@@ -75,11 +75,19 @@ class NeedsFetch(BaseException):
     """A transform read a column that is UNCHANGED: fetch the row from the source by its key, then run it again.
 
     Not an Exception: a transform that catches Exception must not go on without the value.
+
+    Attributes:
+        column: which.
+        raised: how many there were in this process: it tells of one that a bare `except:` has swallowed.
+
     """
+
+    raised: ClassVar[int] = 0
 
     def __init__(self, column: str) -> None:
         super().__init__(column)
         self.column = column
+        NeedsFetch.raised += 1
 
 
 AggregateFunction = Callable[[SourceAggregate], Outcome]

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 
 from replicator.errors import ErrorKind, ReplicatorError
 from replicator.events import UNCHANGED
-from replicator.mapping import Outcome, TargetRow
+from replicator.mapping import NeedsFetch, Outcome, TargetRow
 from replicator.rows import (
     Row,
     RowError,
@@ -109,20 +109,26 @@ class TransformFunction:
 
         """
         key = aggregate.key
-        argument = self._argument(aggregate)
-        try:
-            # A generator runs, and raises, only here.
-            rows = self._listed(self._function(argument), key)
-        except ReplicatorError:
-            raise
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a user's function; it goes on as an error of ours
-            raise self._raised(error, key) from None
+        rows = self._rows(self._argument(aggregate), key)
         outcome = Outcome(key, [[] for _ in self._targets])
         for row in rows:
             at = self._position(row, key)
             outcome.rows[at].append(self._written(row, self._targets[at], key))
         self._check_root(outcome)
         return outcome
+
+    def _rows(self, argument: object, key: Key) -> list[Row]:
+        reads = NeedsFetch.raised
+        try:
+            # A generator runs, and raises, only here.
+            rows = self._listed(self._function(argument), key)
+        except (Exception, SystemExit) as error:  # a user's function; it goes on as an error of ours
+            _check_reads(reads)
+            if isinstance(error, ReplicatorError):
+                raise
+            raise self._raised(error, key) from None
+        _check_reads(reads)
+        return rows
 
     def _argument(self, aggregate: SourceAggregate) -> object:
         tables = [table.rows(rows) for table, rows in zip(self._sources, aggregate.tables, strict=True)]
@@ -217,6 +223,12 @@ class TransformFunction:
             key=tuple(value.decode(errors="replace") for value in key),
             hint=_HINT,
         )
+
+
+def _check_reads(before: int) -> None:
+    """A function that caught NeedsFetch, and went on without the value, has made nothing that counts."""
+    if NeedsFetch.raised != before:
+        raise NeedsFetch("a column that the function went on without")
 
 
 def _a(value: object) -> str:

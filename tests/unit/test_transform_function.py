@@ -109,14 +109,18 @@ def test_unchanged_values_pass() -> None:
     assert UNCHANGED is run(plain, aggregate).rows[0][0]["big"]
 
 
-def test_reading_an_unchanged_value_fetches() -> None:
-    """A function that reads an unsent value is stopped there, even inside `except Exception`."""
+@pytest.mark.parametrize("caught", [Exception, BaseException])
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_reading_an_unchanged_value_fetches(caught: type[BaseException], *, goes_on: bool) -> None:
+    """A function that reads an unsent value is stopped there, or what it makes without the value doesn't count."""
 
     def user(row: Row) -> Row:
         try:
             return row.drop("role").set(name=row["big"])
-        except Exception:  # noqa: BLE001 - what this test is about
-            return row.drop("role")
+        except caught:
+            if goes_on:
+                return row.drop("role")
+            raise ValueError from None
 
     aggregate = SourceAggregate(
         (b"7",), (SourceRows(Relation(USERS.name, USERS.writable), [(b"7", b"A", None, UNCHANGED)]),)
