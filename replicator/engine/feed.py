@@ -146,7 +146,7 @@ class Feed:
 
         """
         try:
-            await self._take_over()
+            await self._take_over(stop)
             await self._loop(stop)
         finally:
             for lane in self._lanes:
@@ -154,7 +154,7 @@ class Feed:
 
     _lanes: Sequence[Lane] = ()
 
-    async def _take_over(self) -> None:
+    async def _take_over(self, stop: asyncio.Event) -> None:
         checkpoints = await self._target.take_over(self._settings.lanes)
         source, status = self._source, self._status
         self._applier.deletes_last = self._target.role != "replica"
@@ -184,6 +184,7 @@ class Feed:
                 settings=self._settings.lane,
                 status=status,
                 position=begun if position is None else position,
+                stop=stop,
             )
             for checkpoint, position in zip(checkpoints, positions, strict=True)
         ]

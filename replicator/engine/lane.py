@@ -11,18 +11,18 @@ replay   halves of the batch, and halves of the half that fails, down to one sou
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from replicator.engine.apply import Applied, Applier, Prepared
 from replicator.engine.parking import Parking, Sorted, parked_by, position_of, text_key
 from replicator.engine.progress import Progress
+from replicator.engine.retries import WITH_THE_BATCH, Retries
 from replicator.engine.unique import OrphanError, UniqueResolver
 from replicator.errors import Action, ErrorKind, ReplicatorError
 from replicator.events import Batch, ChangeEvent, Op, Position
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from replicator.engine.room import Room
     from replicator.ports import Source, Target, TargetTransaction
     from replicator.telemetry import FeedStatus
-
-_HERE: Final = frozenset({ErrorKind.SERIALIZATION, ErrorKind.TIMEOUT, ErrorKind.RESOURCES})
-"""Kinds that this lane retries with the batch in its hands; connections are made anew by whoever runs the feed."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +63,7 @@ class Lane:
         settings: LaneSettings,
         status: FeedStatus,
         position: Position | None,
+        stop: asyncio.Event,
     ) -> None:
         self.number = number
         self.position = position
@@ -77,6 +75,7 @@ class Lane:
         self._target = target
         self._settings = settings
         self._status = status
+        self._retries = Retries(status, settings.retry_initial, settings.retry_max, stop)
         self._open: tuple[AsyncExitStack, TargetTransaction, Progress] | None = None
 
     # -- whole batches -----------------------------------------------------------------------------------------------
@@ -100,7 +99,7 @@ class Lane:
         events = self.unapplied(batch.events)
         if self.position is not None and batch.position <= self.position and not events:
             return
-        await self._retrying(lambda: self._apply_whole(events, batch, replay=replay))
+        await self._retries.run(lambda: self._apply_whole(events, batch, replay=replay))
 
     async def _apply_whole(self, events: Sequence[ChangeEvent], batch: Batch, *, replay: bool) -> None:
         plain = True
@@ -153,21 +152,6 @@ class Lane:
             return events
         return [event for event in events if position_of(event) > self.position]
 
-    async def _retrying(self, attempt: Callable[[], Awaitable[None]]) -> None:
-        delay = self._settings.retry_initial
-        while True:
-            try:
-                await attempt()
-            except ReplicatorError as error:
-                if error.kind not in _HERE:
-                    raise
-                pause = delay * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, no secret
-                self._status.retried(error, time.time(), time.time() + pause)
-                await asyncio.sleep(pause)
-                delay = min(delay * 2, self._settings.retry_max)
-            else:
-                return
-
     def _committed(self, position: Position, progress: Progress, transactions: int) -> None:
         self.position = position
         if progress.parked or progress.voided:
@@ -214,7 +198,7 @@ class Lane:
         except BaseException as error:
             self._open = None
             await stack.__aexit__(type(error), error, error.__traceback__)
-            if isinstance(error, ReplicatorError) and error.kind in _HERE:
+            if isinstance(error, ReplicatorError) and error.kind in WITH_THE_BATCH:
                 raise _undone(error) from error
             raise
         if batch.complete:

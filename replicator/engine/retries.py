@@ -1,0 +1,63 @@
+"""Work tried again by a lane with the batch in its hands, after errors that may pass and leave its session whole."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from replicator.errors import ErrorKind, ReplicatorError
+
+if TYPE_CHECKING:
+    from replicator.telemetry import FeedStatus
+
+WITH_THE_BATCH: Final = frozenset({ErrorKind.SERIALIZATION, ErrorKind.TIMEOUT, ErrorKind.RESOURCES})
+"""Kinds that roll back one transaction; connections are made anew by whoever runs the feed."""
+
+
+class Retries:
+    """Tries again with doubling pauses, until it works or the feed is to stop.
+
+    Args:
+        status: counts them, and shows the error.
+        initial: seconds of the first pause.
+        longest: seconds of the longest.
+        stop: who drains does not wait for what fails again and again: it comes again at the next start.
+
+    """
+
+    def __init__(self, status: FeedStatus, initial: float, longest: float, stop: asyncio.Event) -> None:
+        self._status = status
+        self._initial = initial
+        self._longest = longest
+        self._stop = stop
+        self._log = structlog.get_logger("replicator.feed").bind(connector=status.connector, feed=status.feed)
+
+    async def run(self, attempt: Callable[[], Awaitable[None]]) -> None:
+        """Run an attempt until it succeeds.
+
+        Raises:
+            ReplicatorError: of another kind than `WITH_THE_BATCH`, or any once the feed is to stop.
+
+        """
+        pause = self._initial
+        while True:
+            try:
+                await attempt()
+            except ReplicatorError as error:
+                if error.kind not in WITH_THE_BATCH or self._stop.is_set():
+                    raise
+                seconds = pause * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, no secret
+                now = time.time()
+                self._status.retried(error, now, now + seconds)
+                self._log.warning("retrying", error=error.message, pause_seconds=round(seconds, 3), **error.facts())
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stop.wait(), seconds)
+                pause = min(pause * 2, self._longest)
+            else:
+                return
