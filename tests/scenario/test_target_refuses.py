@@ -87,8 +87,8 @@ def test_out_of_connections(migrate: Migrate, make_database: MakeDatabase) -> No
     upgraded.execute(f"ALTER ROLE {role} CONNECTION LIMIT 1")
     upgraded.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", [role])
     shop.old.execute("INSERT INTO parts VALUES (1, 'one')")
-    for _ in range(2):
-        refused = daemon.wait_for_log("retrying", error_kind="connection")  # libpq tells no SQLSTATE of those
+    daemon.wait_for_log("retrying", error_kind="connection")
+    refused = daemon.wait_for_log("retrying", error_kind="connection")  # libpq tells no SQLSTATE of those
     assert f'too many connections for role "{role}"' in refused["error"]
     assert_retries_are_told(daemon, "connection")
     upgraded.execute(f"ALTER ROLE {role} CONNECTION LIMIT -1")
