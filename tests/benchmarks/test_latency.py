@@ -46,7 +46,7 @@ def test_latency(
             contender = Subscription(source, target, ("public.tick", "public.counter"))
         else:
             target.execute("TRUNCATE public.counter")
-            contender = Replicator("latency", source, target, tmp_path, tables=[{"old": "public.*"}])
+            contender = Replicator("replicator", source, target, tmp_path, tables=[{"old": "public.*"}])
             contender.catch_up()
         with contextlib.closing(contender):
             contender.start()
@@ -54,13 +54,13 @@ def test_latency(
             cpu = contender.cpu_seconds()
             contender.stop()
         percentiles = {f"p{share:g}": _percentile(latencies, share) for share in (50, 90, 99, 99.9, 100)}
-        facts["contenders"][name] = {
+        facts["contenders"][contender.name] = {
             "milliseconds": {key: round(value * 1000, 2) for key, value in percentiles.items()},
             "samples": len(latencies),
             "generator": generated,
             "process_cpu_seconds": cpu,
         }
-        lines.append([name, *(f"{value * 1000:.1f}" for value in percentiles.values()), f"{len(latencies):,}"])
+        lines.append([contender.name, *(f"{value * 1000:.1f}" for value in percentiles.values()), f"{len(latencies):,}"])
         wanted = source.execute("SELECT sum(total), count(*) FROM public.counter")
         assert wanted == target.execute("SELECT sum(total), count(*) FROM public.counter")
     show(
