@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import dedent
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
-_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)  # indented ones stand in a list
 _FILE = re.compile(r"(?:#|--) (\w+\.\w+)\n")
 
 
@@ -33,7 +34,7 @@ def documents() -> list[Path]:
 
 def blocks(document: Path) -> list[Block]:
     """Its code blocks, in order."""
-    return [Block(*found) for found in _FENCE.findall(document.read_text())]
+    return [Block(language, dedent(text)) for language, text in _FENCE.findall(document.read_text())]
 
 
 def files(document: Path) -> Iterator[tuple[str, str]]:

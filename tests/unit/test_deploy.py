@@ -31,9 +31,7 @@ def loaded(name: str) -> list[Any]:
 COMPOSE = loaded("docker-compose.yml")[0]
 KUBERNETES = {document["kind"]: document for document in loaded("kubernetes.yaml")}
 CONTAINER = KUBERNETES["Deployment"]["spec"]["template"]["spec"]["containers"][0]
-ROUTES = {
-    route.resource.canonical for route in create_app([], clock=float, version="0").router.routes() if route.resource
-}
+ROUTES = {resource.canonical for resource in create_app([], clock=time.time, version="0").router.resources()}
 
 
 def check_command(words: list[str]) -> None:
