@@ -131,6 +131,18 @@ def _single(
     return [Pair(name, entry.upgraded_table(name), entry)]
 
 
+def _upgraded_table(pair: Pair, upgraded: Catalog, problems: Problems) -> Table | None:
+    """Of a wildcard's table it may be meant that it stays behind."""
+    if pair.upgraded in upgraded.tables or not pair.entry.old.wildcard:
+        return problems.table(str(pair.old), pair.upgraded, upgraded, "upgraded")
+    old = str(pair.old)
+    quoted = f"'{old}'" if '"' in old else old
+    right = meant(str(pair.upgraded), map(str, upgraded.tables)).rstrip("?")
+    remedy = f"{right}; or leave it behind: exclude: [{quoted}], beside the wildcard"
+    problems.add(old, pair.upgraded, "the upgraded database has no such table", remedy)
+    return None
+
+
 def same_shape(
     pair: Pair,
     old: Catalog,
@@ -143,7 +155,7 @@ def same_shape(
     """The mapping of one table without Python, in one direction; None where there were problems."""
     name = str(pair.old)
     old_table = old.tables[pair.old]
-    upgraded_table = problems.table(name, pair.upgraded, upgraded, "upgraded")
+    upgraded_table = _upgraded_table(pair, upgraded, problems)
     if upgraded_table is None or not _names_exist(pair, old_table, upgraded_table, problems):
         return None
     carried = _carried(pair, old_table, upgraded_table, problems, forward=forward)
