@@ -103,11 +103,12 @@ class _Session:
         checkpoints = await parts.target.take_over(connector.apply.lanes)
         await self._enter(State.PREPARING)
         copies = await parts.store.load(JOB)
-        begun = bool(copies) or any(one.position is not None for one in checkpoints)
+        known = [self._source.parse(one.position) for one in checkpoints if one.position is not None]
+        begun = bool(copies or known)
         self._schema = SchemaGuard(parts, self._mappings, self._status)
         await self._schema.begin()
         await self._publish()
-        await self._hold_back(begun=begun)
+        await self._hold_back(begun=begun, since=min(known, default=None))
         if connector.backfill.enabled and not all(
             mapping.name in copies and copies[mapping.name].complete for mapping in self._mappings.all
         ):
@@ -131,14 +132,15 @@ class _Session:
                 tables=len(found.added),
             )
 
-    async def _hold_back(self, *, begun: bool) -> None:
+    async def _hold_back(self, *, begun: bool, since: Position | None) -> None:
         """See that the slot holds back what happens from now on; one that has gone missing is never made again."""
         connector = self._parts.connector
         dsn, name = old_dsn(connector), connector.slot_name
         if begun:
             async with await connect(dsn, f"{connector.name}/{FORWARD}/setup") as connection:
                 if await read_slot(connection, name) is None:
-                    raise lost_slot(name, "it does not exist", "after this feed's checkpoint")
+                    lost = "since the copy began" if since is None else f"after {self._source.format(since)}"
+                    raise lost_slot(name, "it does not exist", lost)
             return
         lsn, made = await ensure_slot(dsn, name, create=self._parts.stream.create)
         self._log.info("slot made" if made else "slot found", slot=name, position=self._source.format(Position(lsn)))
