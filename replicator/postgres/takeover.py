@@ -104,7 +104,7 @@ def superseded(holder: Holder) -> ReplicatorError:
     return ReplicatorError(
         f"another process has taken over feed {holder.connector}/{holder.feed}",
         kind=ErrorKind.SUPERSEDED,
-        hint="this process wrote nothing since; `replicator status` shows who holds the feed",
+        hint="this process wrote nothing since; `SELECT holder FROM replicator.feed` in the target says which",
     )
 
 
