@@ -14,16 +14,21 @@ import re
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from replicator.events import Values
 
+_BLOCK_ROWS: Final = 1000
 _NULL: Final = b"\\N"
 _SPECIAL: Final = re.compile(rb"[\\\t\n\r]").search
 
 
-def encode_copy_lines(rows: Sequence[Values]) -> bytes:
-    """Rows of one table, bytes or None each, as the data of a `COPY … FROM STDIN`."""
+def copy_blocks(rows: Sequence[Values]) -> Iterator[bytes]:
+    """Rows of one table, bytes or None each, as the data of a `COPY … FROM STDIN`, made as it is wanted."""
+    return (_lines(rows[at : at + _BLOCK_ROWS]) for at in range(0, len(rows), _BLOCK_ROWS))
+
+
+def _lines(rows: Sequence[Values]) -> bytes:
     join = b"\t".join
     lines, nulls = [], 0
     for row in rows:
@@ -32,19 +37,20 @@ def encode_copy_lines(rows: Sequence[Values]) -> bytes:
             lines.append(join([_NULL if value is None else value for value in row]))  # type: ignore[misc] # bytes
         else:
             lines.append(join(row))  # type: ignore[arg-type] # bytes: a write holds nothing that is UNCHANGED
+    lines.append(b"")
     text = b"\n".join(lines)
     if (
         text.count(b"\\") == nulls
-        and text.count(b"\n") == len(rows) - 1
+        and text.count(b"\n") == len(rows)
         and text.count(b"\t") == len(rows) * (len(rows[0]) - 1)
         and b"\r" not in text
     ):
         return text
-    return b"\n".join(map(_escaped_line, rows))
+    return b"".join(map(_escaped_line, rows))
 
 
 def _escaped_line(row: Values) -> bytes:
-    return b"\t".join([_NULL if value is None else _escaped(value) for value in row])  # type: ignore[arg-type] # bytes
+    return b"\t".join([_NULL if value is None else _escaped(value) for value in row]) + b"\n"  # type: ignore[arg-type] # bytes
 
 
 def _escaped(value: bytes) -> bytes:

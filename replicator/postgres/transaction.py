@@ -7,7 +7,7 @@ compare-and-set and COMMIT travel together at its end.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -88,10 +88,10 @@ class PostgresTransaction:
         except ReplicatorError as error:
             raise self._superseded(error) or error from error.__cause__
 
-    async def _copy(self, text: bytes, data: bytes, *, doing: str) -> int:
+    async def _copy(self, text: bytes, blocks: Iterable[bytes], *, doing: str) -> int:
         if not self._begun or self._wire.queue:
             await self._run()
-        return await self._wire.copy(text, data, doing=doing)
+        return await self._wire.copy(text, blocks, doing=doing)
 
     def _superseded(self, error: ReplicatorError) -> ReplicatorError | None:
         failed = self._wire.failed

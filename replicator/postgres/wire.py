@@ -11,7 +11,7 @@ synchronisation point, of which each `run` has exactly one, at its end.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 TEXT: Final = 0
 BINARY: Final = 1
 _NUMBERS: Final = count(1)  # a name is never used twice, whoever else drives the same session
-_COPY_BYTES: Final = 1 << 16
 _PREPARED_MAX: Final = 1000  # statements kept in a session, 10 to 30 kB each in the server
 
 
@@ -102,8 +101,13 @@ class Wire:
                 raise
         return self._checked(todo, results)[len(queued) :]
 
-    async def copy(self, text: bytes, data: bytes, *, doing: str) -> int:
-        """Execute a `COPY … FROM STDIN` with this data; nothing may be queued. Returns how many rows it took.
+    async def copy(self, text: bytes, blocks: Iterable[bytes], *, doing: str) -> int:
+        """Execute a `COPY … FROM STDIN`; nothing may be queued. Returns how many rows it took.
+
+        Args:
+            text: the statement.
+            blocks: its data; the server works on one while the next is made.
+            doing: opens the message of an error.
 
         Raises:
             ReplicatorError: as `run`.
@@ -113,7 +117,7 @@ class Wire:
         async with self._lock:
             self.failed = None
             try:
-                result = await self.connection.wait(_copy(self.connection.pgconn, text, data))
+                result = await self.connection.wait(_copy(self.connection.pgconn, text, blocks))
             except (psycopg.Error, OSError) as error:
                 self._break()
                 raise _lost(error, [command]) from error
@@ -207,16 +211,14 @@ def _communicate(pgconn: PGconn) -> PQGen[list[PGresult]]:
             results.append(result)
 
 
-def _copy(pgconn: PGconn, text: bytes, data: bytes) -> PQGen[PGresult | None]:
+def _copy(pgconn: PGconn, text: bytes, blocks: Iterable[bytes]) -> PQGen[PGresult | None]:
     """Execute a COPY FROM STDIN; its last result, or that of its failure. None: the session was lost."""
     pgconn.send_query(text)
     yield from _flush(pgconn)
     result = yield from _result(pgconn)
     if result is not None and result.status == ExecStatus.COPY_IN:
-        view = memoryview(data)
-        for at in range(0, len(data), _COPY_BYTES):
-            pgconn.put_copy_data(view[at : at + _COPY_BYTES])
-            yield from _flush(pgconn)
+        for block in blocks:
+            pgconn.put_copy_data(block)  # libpq sends what the socket takes, and keeps the rest
         pgconn.put_copy_end()
         yield from _flush(pgconn)
         result = yield from _result(pgconn)

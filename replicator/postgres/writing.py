@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from replicator.errors import ReplicatorError
 from replicator.postgres import state_sql
 from replicator.postgres.arrays import encode_text_array
-from replicator.postgres.copy_lines import encode_copy_lines
+from replicator.postgres.copy_lines import copy_blocks
 from replicator.postgres.statements import copy_rows, statement_of
 from replicator.postgres.wire import Command
 from replicator.writes import Write, WriteAction, WriteResult
@@ -114,7 +114,7 @@ class Writer:
     async def _copy(self, write: Write, copy: Copy) -> WriteResult:
         doing = f"applying to {write.table.name}"
         try:
-            return WriteResult(await copy(copy_rows(write), encode_copy_lines(write.rows), doing=doing))
+            return WriteResult(await copy(copy_rows(write), copy_blocks(write.rows), doing=doing))
         except ReplicatorError as error:
             if error.table is None:
                 error.table = str(write.table.name)
