@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 
 _BPCHAR: Final = 1042
 _BIT: Final = 1560
+_CANONICAL: Final = frozenset(
+    {
+        *("bigint", "integer", "smallint", "oid", "xid8", "pg_lsn", "boolean", "uuid", "bytea", "bit varying"),
+        *("text", "character varying", "name", "inet", "cidr", "macaddr", "date"),
+        *("time without time zone", "timestamp without time zone", "timestamp with time zone"),
+    }
+)
+"""Of any other type equal values may have different texts, as far as we know."""
 _WITHOUT_LENGTH: Final = {_BPCHAR: "bpchar", _BIT: "bit varying"}
 
 # Types of the given tables' columns, and all that these are made of. A type is an array when it is its element's array
@@ -142,6 +150,10 @@ class ColumnTypes:
         if found.kind == "c":
             return "pg_catalog" if all(self.operator_schema(part) for part in found.attributes) else ""
         return ""
+
+    def canonical(self, oid: int) -> bool:
+        """Whether equal values of the type print alike, under a deterministic collation."""
+        return self.cast_type(oid) in _CANONICAL
 
     def operator_names(self, oid: int) -> tuple[str, ...]:
         """The names of the operators of the type's default btree class, by strategy: `<`, `<=`, `=`, `>=`, `>`."""

@@ -226,7 +226,7 @@ def _merge(table: Table, columns: tuple[str, ...], key: tuple[str, ...], staging
         "staged": _columns(columns, "s"),
     }
     differing = "t.ctid IS NOT NULL AND {match} AND NOT {old} OPERATOR(pg_catalog.*=) {new}"
-    others = tuple(name for name in columns if name not in key)
+    others = tuple(name for name in columns if name not in key or not table.by_name[name].canonical)
     statements = []
     if any(table.by_name[name].identity == "a" for name in others):
         # Such a column can't be updated to a value; only an insert may give it.

@@ -23,6 +23,7 @@ from replicator.postgres.statement_parts import (
     only,
     overriding,
     owned,
+    same_text,
     table_name,
     values,
 )
@@ -48,10 +49,9 @@ def _scope_keys(write: Write, names: Names) -> sql.Composed:
 
 def _in_scope(write: Write, names: Names) -> sql.Composed:
     by_name = write.table.by_name
-    return AND.join(
-        equal(by_name[name], sql.Identifier("t", name), sql.SQL("k.{}").format(names.key(at)))
-        for at, name in enumerate(write.scope)
-    )
+    texts = [(name, sql.SQL("k.{}").format(names.key(at))) for at, name in enumerate(write.scope)]
+    match = AND.join(equal(by_name[name], sql.Identifier("t", name), text) for name, text in texts)
+    return match + same_text(write.table, texts)
 
 
 def _prune_all(write: Write) -> Statement:

@@ -100,6 +100,27 @@ def equal(column: Column, left: sql.Composable, right: sql.Composable) -> sql.Co
     return sql.SQL("{} {} {}").format(left, operator, cast(column, right))
 
 
+def same_text(table: Table, pairs: Iterable[tuple[str, sql.Composable]]) -> sql.Composable:
+    """` AND ...`: what keeps a delete from rows whose key is equal but another text; nothing where there is none.
+
+    `Ann` of citext becomes `ANN` by a delete of the one and an upsert of the other, in any order (by two lanes, say):
+    the delete must not take what the upsert has made of that row. A given value is printed as the column prints it.
+
+    Args:
+        table: of the rows, `t`.
+        pairs: key columns, and the texts that are given for them.
+
+    """
+    texts = sql.SQL(' AND {}::text COLLATE "C" = {}::{}::text COLLATE "C"')
+    return sql.Composed(
+        [
+            texts.format(sql.Identifier("t", name), text, sql.SQL(column.type_name))
+            for name, text in pairs
+            if not (column := table.by_name[name]).canonical
+        ]
+    )
+
+
 def given(names: Sequence[sql.Identifier], first: int, ordinal: sql.Identifier | None = None) -> sql.Composed:
     """`unnest($1::text[], ...) [WITH ORDINALITY] AS v(v1, ...)`; the first parameter is `$first`."""
     arrays = COMMA.join(sql.SQL(f"${first + at}::text[]") for at in range(len(names)))

@@ -18,6 +18,7 @@ from replicator.postgres.statement_parts import (
     only,
     overriding,
     owned,
+    same_text,
     table_name,
     values,
 )
@@ -63,11 +64,15 @@ def _insert(write: Write, names: Names) -> sql.Composed:
 
 
 def _settable(write: Write) -> list[tuple[int, str]]:
-    """Columns that an UPDATE sets: a GENERATED ALWAYS identity column can't be."""
+    """Columns that an UPDATE sets: not the key, unless an equal one may have another text.
+
+    A GENERATED ALWAYS identity column can't be set.
+    """
+    columns = [(at, write.table.by_name[name]) for at, name in enumerate(write.columns)]
     return [
-        (at, name)
-        for at, name in enumerate(write.columns)
-        if name not in write.key and write.table.by_name[name].identity != "a"
+        (at, column.name)
+        for at, column in columns
+        if (column.name not in write.key or not column.canonical) and column.identity != "a"
     ]
 
 
@@ -165,9 +170,14 @@ def delete(write: Write) -> Statement:
     """DELETE by key, of owned rows."""
     names = Names(write.table, write.owner)
     columns = [names.value(at) for at in range(len(write.columns))]
+    places = {name: names.value(at) for at, name in enumerate(write.columns)}
     return Statement.of(
-        sql.SQL("DELETE FROM {} AS t USING {} WHERE {}{}").format(
-            only(write.table), given(columns, 1), match_rows(write, names), owned(write)
+        sql.SQL("DELETE FROM {} AS t USING {} WHERE {}{}{}").format(
+            only(write.table),
+            given(columns, 1),
+            match_rows(write, names),
+            same_text(write.table, [(name, sql.SQL("v.{}").format(places[name])) for name in write.key]),
+            owned(write),
         ),
         sets=not is_indexed(write.table, write.key),
     )

@@ -14,7 +14,7 @@ INSERT INTO "crm"."orders" AS t ("id", "note") SELECT v."v1"::bigint, v."v2" FRO
 WITH given AS MATERIALIZED (SELECT * FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS v("v1", "v2", "v3", "vn")), hit AS (UPDATE ONLY "crm"."orders" AS t SET "note" = v."v2", "total" = v."v3"::numeric FROM given AS v WHERE "t"."id" = v."v1"::bigint RETURNING v."vn") INSERT INTO "crm"."orders" ("id", "note", "total") SELECT v."v1"::bigint, v."v2", v."v3"::numeric FROM given AS v WHERE v."vn" NOT IN (SELECT hit."vn" FROM hit);
 
 -- upsert with an identity column
-INSERT INTO "My schema"."we""ird.Table" AS t ("Order", "v1", "a""b", "doc") OVERRIDING SYSTEM VALUE SELECT v."v_1"::bigint, v."v_2"::public.citext, v."v_3"::bpchar, v."v_4"::json FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS v("v_1", "v_2", "v_3", "v_4") ON CONFLICT ("v1") DO UPDATE SET "a""b" = EXCLUDED."a""b", "doc" = EXCLUDED."doc";
+INSERT INTO "My schema"."we""ird.Table" AS t ("Order", "v1", "a""b", "doc") OVERRIDING SYSTEM VALUE SELECT v."v_1"::bigint, v."v_2"::public.citext, v."v_3"::bpchar, v."v_4"::json FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS v("v_1", "v_2", "v_3", "v_4") ON CONFLICT ("v1") DO UPDATE SET "v1" = EXCLUDED."v1", "a""b" = EXCLUDED."a""b", "doc" = EXCLUDED."doc";
 
 -- update (ordinals)
 UPDATE ONLY "crm"."orders" AS t SET "total" = v."v2"::numeric FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS v("v1", "v2", "vn") WHERE "t"."id" = v."v1"::bigint RETURNING v."vn";
@@ -26,7 +26,7 @@ UPDATE "crm"."orders" AS t SET "total" = v."v2"::numeric FROM unnest($1::text[],
 SELECT v."vn" FROM unnest($1::text[]) WITH ORDINALITY AS v("v1", "vn") JOIN ONLY "crm"."orders" AS t ON "t"."id" = v."v1"::bigint;
 
 -- update by citext (ordinals)
-UPDATE ONLY "My schema"."we""ird.Table" AS t SET "doc" = v."v_3"::json FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS v("v_1", "v_2", "v_3", "v_n") WHERE "t"."v1" OPERATOR("public".=) v."v_1"::public.citext RETURNING v."v_n";
+UPDATE ONLY "My schema"."we""ird.Table" AS t SET "v1" = v."v_1"::public.citext, "doc" = v."v_3"::json FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS v("v_1", "v_2", "v_3", "v_n") WHERE "t"."v1" OPERATOR("public".=) v."v_1"::public.citext RETURNING v."v_n";
 
 -- delete
 DELETE FROM ONLY "crm"."orders" AS t USING unnest($1::text[]) AS v("v1") WHERE "t"."id" = v."v1"::bigint;
@@ -44,7 +44,7 @@ DELETE FROM ONLY "crm"."lines" AS t USING unnest($1::text[]) AS k("vk1") WHERE "
 DELETE FROM ONLY "crm"."lines" AS t USING unnest($1::text[]) AS k("vk1") WHERE "t"."order_id" = k."vk1"::bigint;
 
 -- prune a multiset (sets)
-WITH given AS (SELECT ARRAY[v."v_1"::public.citext::text COLLATE "C", v."v_2"::json::text COLLATE "C"] AS whole, row_number() OVER (PARTITION BY ARRAY[v."v_1"::public.citext::text COLLATE "C", v."v_2"::json::text COLLATE "C"]) AS nth FROM unnest($2::text[], $3::text[]) AS v("v_1", "v_2")), there AS (SELECT t.ctid AS place, t.tableoid AS part, ARRAY["t"."v1"::text COLLATE "C", "t"."doc"::text COLLATE "C"] AS whole, row_number() OVER (PARTITION BY ARRAY["t"."v1"::text COLLATE "C", "t"."doc"::text COLLATE "C"]) AS nth FROM ONLY "My schema"."we""ird.Table" AS t JOIN unnest($1::text[]) AS k("v_k1") ON "t"."v1" OPERATOR("public".=) k."v_k1"::public.citext) DELETE FROM ONLY "My schema"."we""ird.Table" AS t USING there WHERE t.ctid = there.place AND t.tableoid = there.part AND NOT EXISTS (SELECT FROM given WHERE given.whole = there.whole AND given.nth = there.nth);
+WITH given AS (SELECT ARRAY[v."v_1"::public.citext::text COLLATE "C", v."v_2"::json::text COLLATE "C"] AS whole, row_number() OVER (PARTITION BY ARRAY[v."v_1"::public.citext::text COLLATE "C", v."v_2"::json::text COLLATE "C"]) AS nth FROM unnest($2::text[], $3::text[]) AS v("v_1", "v_2")), there AS (SELECT t.ctid AS place, t.tableoid AS part, ARRAY["t"."v1"::text COLLATE "C", "t"."doc"::text COLLATE "C"] AS whole, row_number() OVER (PARTITION BY ARRAY["t"."v1"::text COLLATE "C", "t"."doc"::text COLLATE "C"]) AS nth FROM ONLY "My schema"."we""ird.Table" AS t JOIN unnest($1::text[]) AS k("v_k1") ON "t"."v1" OPERATOR("public".=) k."v_k1"::public.citext AND "t"."v1"::text COLLATE "C" = k."v_k1"::public.citext::text COLLATE "C") DELETE FROM ONLY "My schema"."we""ird.Table" AS t USING there WHERE t.ctid = there.place AND t.tableoid = there.part AND NOT EXISTS (SELECT FROM given WHERE given.whole = there.whole AND given.nth = there.nth);
 
 -- merge by key
 INSERT INTO "crm"."lines" AS t ("order_id", "sku") SELECT v."v1"::bigint, v."v2"::character varying FROM unnest($1::text[], $2::text[]) AS v("v1", "v2") ON CONFLICT ("order_id", "sku") DO NOTHING;

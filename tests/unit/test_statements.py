@@ -19,7 +19,7 @@ ODD = Table(
     TableName("My schema", 'we"ird.Table'),
     (
         Column("Order", 20, "bigint", "bigint", identity="a"),
-        Column("v1", 90_001, "public.citext", "public.citext", operator_schema="public"),
+        Column("v1", 90_001, "public.citext", "public.citext", operator_schema="public", canonical=False),
         Column('a"b', 1042, "character(3)", "bpchar", typmod=7),
         Column("doc", 114, "json", "json", comparable=False, operator_schema=""),
         Column("100%", 25, "text", "text", generated="s"),
