@@ -184,7 +184,7 @@ ODD_SCHEMA = """
 
 
 async def test_odd_names_and_columns_that_the_server_fills(make_target_world: MakeTargetWorld) -> None:
-    """Identity columns take the source's value at insert and keep it; generated ones follow; citext is one key, as last spelled."""
+    """Identity columns take the source's value at insert and keep it; generated ones follow; citext is one key."""
     world = await make_target_world(schema=ODD_SCHEMA)
     target = await taken(world)
     table = world.table('Odd "x". Table')
