@@ -23,7 +23,9 @@ def test_rows_outside_owns_old_never_arrive(migrate: Migrate) -> None:
         tables="[]",
         transforms=PEOPLE,
     )
-    shop.old.execute("INSERT INTO people (id, name, deleted) VALUES (1, 'a', false), (2, 'b', true), (3, 'c', false), (4, 'd', true)")
+    shop.old.execute(
+        "INSERT INTO people (id, name, deleted) VALUES (1, 'a', false), (2, 'b', true), (3, 'c', false), (4, 'd', true)"
+    )
     shop.streaming()
     expected = ("SELECT id, name FROM people WHERE NOT deleted", "SELECT id, name FROM persons")
     shop.same(*expected)
