@@ -64,7 +64,7 @@ class LetterDesk:
                     await self._derive(tx, mapping, key)
                 await tx.unpark([letter.id for letter in group])
             self._freed(name, key)
-        return f"{len(groups)} of {len(groups)} parked keys were applied"
+        return f"applied again: {_keys(len(groups))}"
 
     async def discard(self, ids: Collection[int]) -> str:
         """Forget these dead letters and all that waits behind them."""
@@ -74,7 +74,7 @@ class LetterDesk:
             async with self._target.transaction(self._lane.number) as tx:
                 await tx.unpark([letter.id for letter in group])
             self._freed(name, key)
-        return f"{len(groups)} parked keys were discarded"
+        return f"discarded: {_keys(len(groups))}"
 
     def _freed(self, name: str, key: Key) -> None:
         self._parking.parked.pop((name, key), None)
@@ -105,6 +105,10 @@ class LetterDesk:
         for letter in letters:
             prepared = self._applier.prepare((_event(letter, relation),), plain=False)
             await self._applier.apply(tx, prepared, Applied())
+
+
+def _keys(count: int) -> str:
+    return "1 parked key" if count == 1 else f"{count} parked keys"
 
 
 def _groups(letters: Sequence[DeadLetter], ids: Collection[int]) -> dict[tuple[str, Key], list[DeadLetter]]:
