@@ -263,6 +263,9 @@ class TargetTransaction(Protocol):
     async def unpark(self, ids: Collection[int]) -> None:
         """Remove dead letters that were applied, or mark discarded ones."""
 
+    async def void(self, mappings: Collection[str]) -> None:
+        """Mark all dead letters of these mappings as discarded: what they are about was truncated."""
+
     async def checkpoint(self, position: str, commit_time: float | None) -> None:
         """Move the lane's checkpoint, by compare-and-set from the position that this lane last wrote.
 

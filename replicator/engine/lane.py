@@ -139,9 +139,8 @@ class Lane:
 
     async def _park(self, tx: TargetTransaction, sorted_events: Sorted, progress: Progress) -> None:
         if sorted_events.voided:
-            letters = await self._target.dead_letters()
-            await tx.unpark([letter.id for letter in letters if letter.mapping in sorted_events.voided])
-            progress.voided |= sorted_events.voided
+            await tx.void(sorted_events.voided)
+            progress.void(sorted_events.voided)
         if sorted_events.letters:
             await tx.park(sorted_events.letters)
             progress.parked += parked_by(sorted_events.letters)
@@ -207,7 +206,7 @@ class Lane:
             self._committed(batch.position, progress, progress.transactions)
 
     async def _part(self, tx: TargetTransaction, events: Sequence[ChangeEvent], progress: Progress) -> None:
-        sorted_events = self._parking.sort(events, progress.parked)
+        sorted_events = self._parking.sort(events, progress.parked, progress.voided)
         applied = Applied()
         try:
             prepared = self._applier.prepare(sorted_events.free, plain=False)
@@ -304,7 +303,7 @@ class Lane:
 
     async def _one(self, tx: TargetTransaction, event: ChangeEvent, progress: Progress) -> None:
         """One event in a savepoint: applied, resolved, parked, or the error that names it."""
-        sorted_events = self._parking.sort((event,), progress.parked)
+        sorted_events = self._parking.sort((event,), progress.parked, progress.voided)
         await self._park(tx, sorted_events, progress)
         try:
             prepared = self._applier.prepare(sorted_events.free, plain=False)

@@ -56,14 +56,22 @@ class Parking:
             return mapping, [()]
         return mapping, self._keys.of_event(side, event)
 
-    def sort(self, events: Sequence[ChangeEvent], also: Collection[Parked] = ()) -> Sorted:
+    def sort(
+        self, events: Sequence[ChangeEvent], also: Collection[Parked] = (), voided: Collection[str] = ()
+    ) -> Sorted:
         """Sort a batch's events; costs nothing while nothing is parked.
 
         A TRUNCATE isn't held up: it voids what waits of its tables.
+
+        Args:
+            events: in order.
+            also: what the same target transaction has parked before.
+            voided: mappings of which it has voided what was committed before.
+
         """
         if not self.parked and not also:
             return Sorted(list(events))
-        parked = {*self.parked, *also}
+        parked = {one for one in self.parked if one[0] not in voided}.union(also)
         result = Sorted([])
         for event in events:
             if event.op is Op.TRUNCATE:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from replicator.engine.apply import Applied
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from replicator.engine.parking import Parked
     from replicator.events import Batch
 
@@ -41,3 +43,9 @@ class Progress:
         self.transactions = 0
         self.locked = False
         self.voided: set[str] = set()
+
+    def void(self, mappings: Collection[str]) -> None:
+        """What has waited of these mappings, since before or by this transaction, waits no longer."""
+        self.voided.update(mappings)
+        for one in [one for one in self.parked if one[0] in mappings]:
+            del self.parked[one]

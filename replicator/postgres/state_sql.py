@@ -134,6 +134,10 @@ UNPARK_DISCARDED: Final = (
     b"WHERE connector = $1::text AND feed = $2::text AND id = ANY ($3::bigint[]) AND request = 'discard' "
     b"AND discarded_at IS NULL"
 )
+VOID: Final = (
+    b"UPDATE replicator.dead_letter SET discarded_at = clock_timestamp() "
+    b"WHERE connector = $1::text AND feed = $2::text AND mapping = ANY ($3::text[]) AND discarded_at IS NULL"
+)
 LETTERS: Final = (
     "SELECT id, mapping, key, source_schema, source_table, op, position, kind, message, before, after, request "
     "FROM replicator.dead_letter WHERE connector = $1 AND feed = $2 AND discarded_at IS NULL ORDER BY id"

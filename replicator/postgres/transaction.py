@@ -258,6 +258,12 @@ class PostgresTransaction:
             Command(state_sql.UNPARK_DISCARDED, [connector, feed, wanted], doing=doing),
         )
 
+    async def void(self, mappings: Collection[str]) -> None:
+        """Mark all dead letters of these mappings as discarded, those of this transaction too."""
+        connector, feed, _ = self._session.holder.parameters
+        names = array_literal(tuple(name.encode() for name in sorted(mappings)))
+        await self._run(Command(state_sql.VOID, [connector, feed, names], doing="discarding dead letters"))
+
     async def checkpoint(self, position: str, commit_time: float | None) -> None:
         """Move the lane's checkpoint, together with COMMIT; SUPERSEDED is then raised there."""
         if self._lane is None:
