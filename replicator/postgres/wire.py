@@ -11,7 +11,7 @@ synchronisation point, of which each `run` has exactly one, at its end.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -40,14 +40,15 @@ class Command:
 
     Attributes:
         text: SQL, prepared once a session; `$1`, ... are cast to their types in it.
-        parameters: in PostgreSQL's text or binary format.
+        parameters: in PostgreSQL's text or binary format; or what makes them when their turn to be sent has come, while
+            the server works on the commands before.
         binary: format of the parameters, and of the result.
         doing: opens the message of an error: "applying to crm.orders".
 
     """
 
     text: bytes
-    parameters: Sequence[bytes | None] = ()
+    parameters: Sequence[bytes | None] | Callable[[], Sequence[bytes | None]] = ()
     binary: bool = False
     doing: str = ""
 
@@ -145,7 +146,8 @@ class Wire:
             count += self._prepare(pgconn, command.text)
             name = self._prepared[command.text]
         form = BINARY if command.binary else TEXT
-        pgconn.send_query_prepared(name, command.parameters, [form] * len(command.parameters), form)
+        parameters = command.parameters() if callable(command.parameters) else command.parameters
+        pgconn.send_query_prepared(name, parameters, [form] * len(parameters), form)
         return count
 
     def _prepare(self, pgconn: PGconn, text: bytes) -> int:

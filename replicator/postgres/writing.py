@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 from replicator.errors import ReplicatorError
@@ -29,6 +32,8 @@ _DEFER: Final = Command(state_sql.DEFER, doing="deferring constraints")
 _INSERTING: Final = frozenset({WriteAction.INSERT, WriteAction.APPEND})
 _MANY_ROWS: Final = 200  # below, the round trips that COPY needs cost more than it saves
 _MERGE_SINCE: Final = 150000
+_SLICED: Final = frozenset({WriteAction.UPSERT, WriteAction.UPDATE, WriteAction.DELETE})
+_SLICE_ROWS: Final = 2500
 
 Run = Callable[..., Awaitable[list[Any]]]
 Copy = Callable[..., Awaitable[int]]
@@ -80,16 +85,26 @@ class Writer:
         if write.action is WriteAction.PRUNE and not write.keys:
             return WriteResult()
         statement, doing = self._session.statements.of(write, merges=self._merges(write))
-        parameters = [encode_text_array(column) for column in zip(*write.keys, strict=True)]  # PRUNE's
-        parameters += [encode_text_array(column) for column in zip(*write.rows, strict=True)]
-        command = Command(statement.text, parameters, binary=True, doing=doing)
+        slices = self._slices(write, statement)
+        commands = [Command(statement.text, partial(_encoded, one), binary=True, doing=doing) for one in slices]
         try:
-            results = await run(*self._around(write, statement, command))
+            results = await run(*self._around(write, statement, commands))
         except ReplicatorError as error:
             if error.table is None:
                 error.table = str(write.table.name)
             raise
-        return _result(write, statement, results[self._before(write, statement)])
+        before = self._before(write, statement)
+        return _sum(slices, [_result(one, statement, results[before + at]) for at, one in enumerate(slices)])
+
+    def _slices(self, write: Write, statement: Statement) -> list[Write]:
+        """The write in slices that are encoded one by one, while the server works on those before.
+
+        Not where a statement's end means something: foreign keys are checked there, sets of rows compared.
+        """
+        rows = write.rows
+        if write.action not in _SLICED or len(rows) < 2 * _SLICE_ROWS or statement.sets or not self._session.replica:
+            return [write]
+        return [replace(write, rows=rows[at : at + _SLICE_ROWS]) for at in range(0, len(rows), _SLICE_ROWS)]
 
     def _copies(self, write: Write) -> bool:
         """Whether COPY does the same for less. It refuses a table with row security, which a superuser passes."""
@@ -126,8 +141,7 @@ class Writer:
         deferrable = any(key.deferrable for key in table.unique_keys) or bool(table.deferrable_exclusions)
         return self._session.replica and deferrable
 
-    def _around(self, write: Write, statement: Statement, command: Command) -> list[Command]:
-        commands = [command]
+    def _around(self, write: Write, statement: Statement, commands: list[Command]) -> list[Command]:
         if statement.sets:
             commands = [_ANY_PLAN, *commands, _INDEX_PLAN]
         if self._as_origin(write):
@@ -136,6 +150,21 @@ class Writer:
 
     def _before(self, write: Write, statement: Statement) -> int:
         return (1 if statement.sets else 0) + (2 if self._as_origin(write) else 0)
+
+
+def _encoded(write: Write) -> list[bytes]:
+    """A statement's parameters: each column of PRUNE's keys, and of the rows."""
+    columns = chain(zip(*write.keys, strict=True), zip(*write.rows, strict=True))
+    return [encode_text_array(column) for column in columns]
+
+
+def _sum(slices: Sequence[Write], results: Sequence[WriteResult]) -> WriteResult:
+    total, first = WriteResult(), 0
+    for one, result in zip(slices, results, strict=True):
+        total.affected += result.affected
+        total.missing.extend(first + at for at in result.missing)
+        first += len(one.rows)
+    return total
 
 
 def _result(write: Write, statement: Statement, result: Any) -> WriteResult:

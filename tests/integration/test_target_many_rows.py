@@ -139,3 +139,21 @@ async def test_a_refused_upsert_names_its_cause(target_world: TargetWorld) -> No
             await tx.write(write(target_world.table(), WriteAction.UPSERT, *rows))
 
     assert (ErrorKind.UNIQUE, "accounts_email_key") == (caught.value.kind, caught.value.constraint)
+
+
+async def test_slices_are_one_write(target_world: TargetWorld) -> None:
+    """Rows that travel in several slices are counted together, and what an UPDATE has missed is named by its place."""
+    target = await taken(target_world)
+    table = target_world.table()
+    target_world.database.execute(
+        "INSERT INTO crm.accounts SELECT n, 'old' FROM generate_series(0, 6999) n WHERE n % 1000 > 0"
+    )
+    rows = [account(number, name=b"new %d" % number) for number in range(7000)]
+
+    async with target.transaction(0) as tx:
+        updated = await tx.write(write(table, WriteAction.UPDATE, *rows))
+        deleted = await tx.write(write(table, WriteAction.DELETE, *({"id": row["id"]} for row in rows[:6500])))
+
+    assert (6993, [*range(0, 7000, 1000)]) == (updated.affected, updated.missing)
+    assert 6493 == deleted.affected
+    assert [(500, "new 6500")] == target_world.database.execute("SELECT count(*), min(name) FROM crm.accounts")
