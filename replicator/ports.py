@@ -117,6 +117,13 @@ class SourceSnapshot(Protocol):
         predicate (`Mapping.owns_source`), an SQL expression over the table's own column names.
         """
 
+    async def as_stored(
+        self, table: Table, by: tuple[str, ...], keys: Sequence[Key], *, where: str | None = None
+    ) -> dict[Key, Key]:
+        """Those keys that equal a row's, and that row's own text of them: equal values may differ in their text (`Ann`
+        and `ANN` of citext, 1.0 and 1.00), and between two tables often do.
+        """
+
     async def chunk(
         self, table: Table, by: tuple[str, ...], after: Key | None, upto: Key | None, *, where: str | None = None
     ) -> list[Values]:
@@ -261,7 +268,10 @@ class TargetTransaction(Protocol):
         """Store dead letters."""
 
     async def unpark(self, ids: Collection[int]) -> None:
-        """Remove dead letters that were applied, or mark discarded ones."""
+        """Remove dead letters that were applied."""
+
+    async def discard(self, ids: Collection[int]) -> None:
+        """Mark dead letters as discarded: they wait no longer, and are kept as a record."""
 
     async def void(self, mappings: Collection[str]) -> None:
         """Mark all dead letters of these mappings as discarded: what they are about was truncated."""

@@ -103,13 +103,16 @@ class Feed:
     async def retry(self, ids: Collection[int]) -> str:
         """Apply parked aggregates again, as the source has them now; returns what became of them.
 
-        Runs between two batches.
+        Runs between two batches, and not before all that is running at the source now has ended: a commit that is in
+        the queue may not be visible yet, and its key would be freed without it.
 
         Raises:
             ReplicatorError: what the first of them was refused with; it stays parked.
 
         """
-        return await self.between(lambda: self._desk.retry(ids))
+        with self.recent.watch() as xids:
+            await self._reader.wait_for_running()
+            return await self.between(lambda: self._desk.retry(ids, frozenset(xids)))
 
     async def discard(self, ids: Collection[int]) -> str:
         """Forget parked changes; their aggregates may differ from then on, until the next change or a resync."""
@@ -203,9 +206,10 @@ class Feed:
         taking = asyncio.ensure_future(source.take(settings.batch_rows_max, settings.batch_bytes_max))
         try:
             while True:
-                await asyncio.wait(
-                    {taking, stopping, working}, return_when=asyncio.FIRST_COMPLETED, timeout=_PING_SECONDS
-                )
+                awaited = {taking, stopping, working}
+                if self._lanes[0].in_transaction:  # until its end there is no time for work
+                    awaited.remove(working)
+                await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED, timeout=_PING_SECONDS)
                 if taking.done():
                     batch = taking.result()
                     await self._apply(batch)

@@ -333,7 +333,8 @@ class Lane:
         if error.kind is not ErrorKind.UNIQUE:
             return error
         try:
-            await self._resolver.resolve(tx, event, error, progress.applied)
+            xids = {one.transaction.xid for one in progress.batch.events} | {event.transaction.xid}
+            await self._resolver.resolve(tx, event, error, xids, progress.applied)
         except ReplicatorError as remaining:
             if remaining.action is not Action.ISOLATE:
                 raise

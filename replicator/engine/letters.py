@@ -43,11 +43,15 @@ class LetterDesk:
         self._status = status
         self._aggregates = AggregateReader(reader)
 
-    async def retry(self, ids: Collection[int]) -> str:
+    async def retry(self, ids: Collection[int], xids: Collection[int]) -> str:
         """Apply the aggregates of these dead letters again, each with all that waits of it.
 
         A keyed aggregate is derived from the source as it is now: what waits is in it already, and later events are
         applied over it. Rows of a table without a key are applied from the letters, in order.
+
+        Args:
+            ids: of some of their letters.
+            xids: transactions that the feed has taken and a new snapshot might not see.
 
         Raises:
             ReplicatorError: the first refusal; that aggregate and those after it stay parked.
@@ -61,7 +65,7 @@ class LetterDesk:
                 if mapping.multiset:
                     await self._replay(tx, mapping, group)
                 else:
-                    await self._derive(tx, mapping, key)
+                    await self._derive(tx, mapping, key, xids)
                 await tx.unpark([letter.id for letter in group])
             self._freed(name, key)
         return f"applied again: {_keys(len(groups))}"
@@ -72,7 +76,7 @@ class LetterDesk:
         groups = _groups(letters, ids)
         for (name, key), group in groups.items():
             async with self._target.transaction(self._lane.number) as tx:
-                await tx.unpark([letter.id for letter in group])
+                await tx.discard([letter.id for letter in group])
             self._freed(name, key)
         return f"discarded: {_keys(len(groups))}"
 
@@ -91,9 +95,9 @@ class LetterDesk:
             )
         return found[0]
 
-    async def _derive(self, tx: TargetTransaction, mapping: Mapping, key: Key) -> None:
+    async def _derive(self, tx: TargetTransaction, mapping: Mapping, key: Key, xids: Collection[int]) -> None:
         await tx.lock((stripe(mapping, key),))
-        async with self._reader.snapshot() as snapshot:
+        async with self._reader.snapshot(xids) as snapshot:
             aggregates, absent = await self._aggregates.by_key(snapshot, mapping, [key])
             writes = self._applier.plan_aggregates(mapping, aggregates, absent)
             self._applier.raise_floor(snapshot.insert_lsn, mapping)

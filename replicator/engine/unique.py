@@ -61,9 +61,21 @@ class UniqueResolver:
         self._aggregates = AggregateReader(reader)
 
     async def resolve(
-        self, tx: TargetTransaction, event: ChangeEvent, error: ReplicatorError, applied: Applied
+        self,
+        tx: TargetTransaction,
+        event: ChangeEvent,
+        error: ReplicatorError,
+        xids: Collection[int],
+        applied: Applied,
     ) -> None:
         """Settle the aggregates of an event that was refused with UNIQUE.
+
+        Args:
+            tx: the event's.
+            event: refused.
+            error: with this.
+            xids: the transactions of its batch: what is in the way may have been written by any of them.
+            applied: is added to.
 
         Raises:
             ReplicatorError: DATA, when it is no moving value: both rows claim it at the source, or no source row
@@ -74,7 +86,7 @@ class UniqueResolver:
         if mapping.multiset or event.op is Op.TRUNCATE:
             raise error
         keys = self._applier.reducer.keys.of_event(side, event)
-        await self.settle(tx, mapping, keys, {event.transaction.xid}, applied)
+        await self.settle(tx, mapping, keys, xids, applied)
 
     def room(self, xids: Collection[int] | None) -> Room:
         """Room for one batch of these transactions; None: beside other lanes."""
@@ -86,24 +98,25 @@ class UniqueResolver:
         await self._store.defer(tx, mapping.name, self._applier.reducer.keys.of_event(side, event))
 
     async def settle(
-        self, tx: TargetTransaction, mapping: Mapping, keys: Sequence[Key], xids: set[int], applied: Applied
+        self, tx: TargetTransaction, mapping: Mapping, keys: Sequence[Key], xids: Collection[int], applied: Applied
     ) -> None:
         """Settle these aggregates of one mapping; `resolve` says what it raises."""
         await tx.lock_all()  # the aggregates in the way aren't known yet, so neither are their stripes
         async with self._reader.snapshot(xids) as snapshot:
-            waiting: list[Key] = list(keys)
-            found = await self._read(snapshot, mapping, waiting)
+            found = await self._read(snapshot, mapping, keys)
+            waiting = list(found)
             for _ in range(_CHAIN_MAX):
                 try:
                     async with tx.savepoint():
                         for key in waiting:
                             await self._write(tx, mapping, key, found[key], applied)
                 except _Blocked as blocked:
-                    new = [key for key in blocked.keys if key not in found]
+                    there = await self._read(snapshot, mapping, [key for key in blocked.keys if key not in found])
+                    new = [key for key in there if key not in found]
                     if not new:
                         await self._swap(tx, mapping, waiting, found, applied)
                         break
-                    found.update(await self._read(snapshot, mapping, new))
+                    found.update(there)
                     self._behind(mapping, new, found, blocked.error)
                     waiting = [*new, *waiting]
                 else:
@@ -114,7 +127,8 @@ class UniqueResolver:
         self, snapshot: SourceSnapshot, mapping: Mapping, keys: Sequence[Key]
     ) -> dict[Key, SourceAggregate | None]:
         there, absent = await self._aggregates.by_key(snapshot, mapping, keys)
-        return {**{one.key: one for one in there}, **dict.fromkeys(absent)}
+        # What is gone makes room, so it goes first.
+        return {**dict.fromkeys(absent), **{one.key: one for one in there}}
 
     @staticmethod
     def _behind(

@@ -125,14 +125,12 @@ PARK: Final = (
     b"kind, message, before, after) VALUES ($1::text, $2::text, $3::text, $4::text[], $5::text, $6::text, $7::text, "
     b"$8::text, $9::text, $10::text, $11::jsonb, $12::jsonb)"
 )
-UNPARK_APPLIED: Final = (
-    b"DELETE FROM replicator.dead_letter WHERE connector = $1::text AND feed = $2::text AND id = ANY ($3::bigint[]) "
-    b"AND request IS DISTINCT FROM 'discard'"
+UNPARK: Final = (
+    b"DELETE FROM replicator.dead_letter WHERE connector = $1::text AND feed = $2::text AND id = ANY ($3::bigint[])"
 )
-UNPARK_DISCARDED: Final = (
+DISCARD: Final = (
     b"UPDATE replicator.dead_letter SET discarded_at = clock_timestamp() "
-    b"WHERE connector = $1::text AND feed = $2::text AND id = ANY ($3::bigint[]) AND request = 'discard' "
-    b"AND discarded_at IS NULL"
+    b"WHERE connector = $1::text AND feed = $2::text AND id = ANY ($3::bigint[]) AND discarded_at IS NULL"
 )
 VOID: Final = (
     b"UPDATE replicator.dead_letter SET discarded_at = clock_timestamp() "

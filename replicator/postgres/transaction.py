@@ -247,16 +247,18 @@ class PostgresTransaction:
             await self._run(*commands)
 
     async def unpark(self, ids: Collection[int]) -> None:
-        """Remove dead letters that were applied; those that an operator discarded are kept, marked."""
-        if not ids:
-            return
-        connector, feed, _ = self._session.holder.parameters
-        wanted = b"{%s}" % b",".join(b"%d" % one for one in sorted(ids))
-        doing = "removing dead letters"
-        await self._run(
-            Command(state_sql.UNPARK_APPLIED, [connector, feed, wanted], doing=doing),
-            Command(state_sql.UNPARK_DISCARDED, [connector, feed, wanted], doing=doing),
-        )
+        """Remove dead letters that were applied."""
+        await self._letters(state_sql.UNPARK, ids, doing="removing dead letters")
+
+    async def discard(self, ids: Collection[int]) -> None:
+        """Mark dead letters as discarded."""
+        await self._letters(state_sql.DISCARD, ids, doing="discarding dead letters")
+
+    async def _letters(self, text: bytes, ids: Collection[int], *, doing: str) -> None:
+        if ids:
+            connector, feed, _ = self._session.holder.parameters
+            wanted = b"{%s}" % b",".join(b"%d" % one for one in sorted(ids))
+            await self._run(Command(text, [connector, feed, wanted], doing=doing))
 
     async def void(self, mappings: Collection[str]) -> None:
         """Mark all dead letters of these mappings as discarded, those of this transaction too."""

@@ -89,7 +89,8 @@ async def test_operators_ask_for_dead_letters_by_number(target_world: TargetWorl
         asked = await state.ask_letters("forward", [second], "discard")
         assert {"ids": [second]} == asked.payload
     async with target.transaction(0) as tx:
-        await tx.unpark([first, second])
+        await tx.unpark([first])
+        await tx.discard([second])
 
     assert [third] == [letter.id for letter in await target.dead_letters()]
     kept = "SELECT id FROM replicator.dead_letter WHERE discarded_at IS NOT NULL"
