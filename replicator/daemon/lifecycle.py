@@ -106,17 +106,22 @@ class _Session:
         known = [self._source.parse(one.position) for one in checkpoints if one.position is not None]
         begun = bool(copies or known)
         self._schema = SchemaGuard(parts, self._mappings, self._status)
-        await self._schema.begin()
-        await self._publish()
+        without_copy = (
+            () if connector.backfill.enabled or not begun else [mapping.name for mapping in self._mappings.all]
+        )
+        await self._schema.begin((*copies, *without_copy))
+        extended = await self._publish()
         await self._hold_back(begun=begun, since=min(known, default=None))
-        if connector.backfill.enabled and not all(
-            mapping.name in copies and copies[mapping.name].complete for mapping in self._mappings.all
+        if extended or (
+            connector.backfill.enabled
+            and not all(mapping.name in copies and copies[mapping.name].complete for mapping in self._mappings.all)
         ):
             # What they commit later is in the stream; what they committed before a chunk's snapshot has to be in it.
             self._log.info("waiting for the transactions that run on the source")
             await parts.reader.wait_for_running()
 
-    async def _publish(self) -> None:
+    async def _publish(self) -> bool:
+        """See that the publication carries all mapped tables; returns whether something was added to it now."""
         connector, stream = self._parts.connector, self._parts.stream
         found = await ensure_publication(
             old_dsn(connector),
@@ -131,6 +136,7 @@ class _Session:
                 publication=connector.publication_name,
                 tables=len(found.added),
             )
+        return found.created or bool(found.added)
 
     async def _hold_back(self, *, begun: bool, since: Position | None) -> None:
         """See that the slot holds back what happens from now on; one that has gone missing is never made again."""

@@ -1,5 +1,7 @@
 """What the daemon does about changes that the stream doesn't tell: log them, show them, stop where it must.
 
+Nor does the stream tell that a table has left the publication, or that its updates have: that is looked for, too.
+
 A dropped column stops the feed by itself, at its place in the stream, where the mapping needs it. A table that is gone,
 or is another one of the same name, is in no stream any more: that stops the feed here. With a column of another type
 the mappings are compiled again, for the values may have to be written in another way, or may not fit any more.
@@ -7,20 +9,26 @@ the mappings are compiled again, for the values may have to be written in anothe
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from replicator.daemon.parts import old_dsn
 from replicator.engine.changes import Change, ChangeKind, Effect
 from replicator.engine.watch import SchemaWatch
 from replicator.errors import ErrorKind, ReplicatorError
+from replicator.postgres.publication import publication_gaps
 
 if TYPE_CHECKING:
     from replicator.daemon.parts import Parts
     from replicator.mapping import Mappings
+    from replicator.tables import TableName
     from replicator.telemetry import FeedStatus
 
+PUBLICATION_SECONDS: Final = 10.0
+"""Between two looks at the publication of a running feed."""
 _ENDS_THE_FEED: Final = {ChangeKind.TABLE_MISSING, ChangeKind.TABLE_RECREATED}
 
 
@@ -38,18 +46,24 @@ class SchemaGuard:
         self._watch = SchemaWatch(
             reader=parts.reader, target=parts.target, store=parts.schema, mappings=mappings, report=self._changed
         )
+        self._parts = parts
+        self._mappings = mappings
         self._status = status
         self._running = False
         self._log = structlog.get_logger("replicator.daemon").bind(connector=status.connector, feed=status.feed)
 
-    async def begin(self) -> None:
+    async def begin(self, begun: Collection[str]) -> None:
         """Look once, before anything is copied; what changed while nobody looked is compiled in already.
+
+        Args:
+            begun: names of the mappings that have been copied, in part at least.
 
         Raises:
             ReplicatorError: CONNECTION, PERMISSION, SUPERSEDED.
 
         """
         await self._watch.look()
+        await self._unpublished(begun)
         await self._show()
         for mapping, reason in self._status.stale.items():
             self._log.warning("resync needed", mapping=mapping, reason=reason)
@@ -58,12 +72,14 @@ class SchemaGuard:
         """Look until cancelled.
 
         Raises:
-            ReplicatorError: SCHEMA when a mapped table is gone; RESHAPED when a type is another; CONNECTION,
-                PERMISSION, SUPERSEDED.
+            ReplicatorError: SCHEMA when a mapped table is gone; RESHAPED when a type is another, or the publication
+                has lost something; CONNECTION, PERMISSION, SUPERSEDED. In an ExceptionGroup.
 
         """
         self._running = True
-        await self._watch.run()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._watch.run())
+            group.create_task(self._watch_publication())
 
     async def resynced(self, mapping: str, copy: Callable[[], Awaitable[None]]) -> None:
         """Copy a mapping again, which mends what had been noticed before.
@@ -74,6 +90,42 @@ class SchemaGuard:
         """
         await self._watch.resynced(mapping, copy)
         await self._show()
+
+    async def _watch_publication(self) -> None:
+        everything = [mapping.name for mapping in self._mappings.all]
+        while True:
+            await asyncio.sleep(PUBLICATION_SECONDS)
+            gaps = await self._unpublished(everything)
+            if gaps:
+                table, why = min(gaps.items())
+                raise ReplicatorError(
+                    f"{table} {why} any more: changes are left out of the stream",
+                    kind=ErrorKind.RESHAPED,
+                    table=str(table),
+                    hint="It is put back, where the connector may do that; then `replicator resync` the table",
+                )
+
+    async def _unpublished(self, begun: Collection[str]) -> dict[TableName, str]:
+        """Tables of mappings that go on though the publication has lost something of theirs: they need a resync.
+
+        This is stored before anybody mends the publication: afterwards nothing shows it.
+        """
+        connector = self._parts.connector
+        tables = {
+            side.table.name: mapping.name
+            for mapping in self._mappings.all
+            if mapping.name in begun
+            for side in mapping.sources
+        }
+        gaps = await publication_gaps(old_dsn(connector), connector.publication_name, tables)
+        if gaps:
+            reasons = {
+                tables[table]: f"{table} {why}: what was changed meanwhile is in no stream"
+                for table, why in gaps.items()
+            }
+            async with self._parts.target.job("schema") as transaction:
+                await self._parts.schema.see(transaction, {}, reasons)
+        return gaps
 
     async def _show(self) -> None:
         self._status.stale = {stale.mapping: stale.reason for stale in await self._watch.stale()}

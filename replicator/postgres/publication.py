@@ -122,6 +122,39 @@ async def ensure_publication(
 _OPERATIONS: Final = "insert, update, delete, truncate"
 
 
+async def publication_gaps(dsn: str, name: str, tables: Collection[TableName]) -> dict[TableName, str]:
+    """Why the changes of some mapped tables aren't all in the stream now, in words that follow the table's name.
+
+    Empty also without a publication: the stream itself then fails at the first change that it would leave out.
+
+    Args:
+        dsn: the source's.
+        name: the publication's.
+        tables: the mapped ones.
+
+    Raises:
+        ReplicatorError: CONNECTION.
+
+    """
+    quoted = quote_identifier(name)
+    async with await connect(dsn, "publication") as connection:
+        with driver_errors(f"reading publication {name}"):
+            row = await (await connection.execute(_PUBLICATION, [name])).fetchone()
+            if row is None:
+                return {}
+            members = await (await connection.execute(_MEMBERS, [row[0]])).fetchall()
+        published = await _names(connection, _PUBLISHED, name)
+    gaps = {table: f"is not in publication {quoted}" for table in tables if table not in published}
+    for schema, relation, rows_filtered, columns in members:
+        if rows_filtered or columns:
+            what = "some rows" if rows_filtered else "some columns"
+            gaps.setdefault(TableName(schema, relation), f"is in publication {quoted} with {what} only")
+    if row[2]:
+        for table in tables:
+            gaps.setdefault(table, f"is in publication {quoted} without its {', '.join(row[2])}")
+    return {table: why for table, why in gaps.items() if table in tables}
+
+
 async def _names(connection: AsyncConnection[Any], query: str, *params: object) -> set[TableName]:
     with driver_errors("reading the tables of a publication"):
         rows = await (await connection.execute(query.encode(), params)).fetchall()
@@ -266,5 +299,5 @@ def _unfit(name: str, reason: str, statement: str) -> ReplicatorError:
     return ReplicatorError(
         f"publication {quote_identifier(name)} {reason}",
         kind=ErrorKind.CONFIG,
-        hint=f"Run on the source: {statement}; a table whose changes were left out needs a new backfill",
+        hint=f"Run on the source: {statement}; `replicator resync` afterwards a table whose changes were left out",
     )

@@ -65,7 +65,7 @@ def test_a_table_leaves_the_publication(migrate: Migrate) -> None:
     shop.old.execute("ALTER PUBLICATION replicator_shop DROP TABLE places")
     shop.old.execute("INSERT INTO places VALUES (1, 'unpublished')")
 
-    assert_fails(shop.start(), "lacks 1 mapped table(s): public.places", "needs a new backfill")
+    assert_fails(shop.start(), "lacks 1 mapped table(s): public.places", "replicator resync")
 
 
 def test_dropped_while_running(migrate: Migrate) -> None:
@@ -101,3 +101,43 @@ def test_wal_level(migrate: Migrate, make_server: MakeServer, make_database: Mak
     daemon = shop.start()
 
     assert_fails(daemon, "wal_level", "logical", "restart")
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_a_table_was_away_for_a_while(migrate: Migrate, running: bool) -> None:
+    """A table left the publication: the daemon puts it back, goes on, and asks for a resync."""
+    shop = migrate(TABLES, options=QUICK)
+    daemon = shop.streaming()
+    if not running:
+        daemon.terminate()
+        assert 0 == daemon.wait(), daemon.story()
+    shop.old.execute("ALTER PUBLICATION replicator_shop DROP TABLE places")
+    shop.old.execute("INSERT INTO places VALUES (1, 'unpublished')")
+    if not running:
+        daemon = shop.start()
+    asked = daemon.wait_for_log("resync needed", mapping="public.places", timeout=60)
+    assert "public.places is not in publication" in asked["reason"]
+    daemon.wait_for_log("streaming")
+    shop.old.execute("INSERT INTO places VALUES (2, 'published')")
+    shop.catch_up()
+    assert [(2, "published")] == shop.upgraded.execute("SELECT * FROM places")
+
+    resync = shop.command("resync", "FILE", "public.places")
+    assert 0 == resync.wait(), resync.story()
+    shop.same_tables("places")
+    assert [] == shop.upgraded.execute("SELECT mapping FROM replicator.stale_mapping")
+
+
+def test_updates_are_published_no_more(migrate: Migrate) -> None:
+    """A publication that was altered to leave out updates stops the feed, and all its tables need a resync."""
+    shop = migrate(TABLES, options=QUICK)
+    shop.old.execute("INSERT INTO parts VALUES (1, 'one')")
+    daemon = shop.streaming()
+    shop.old.execute("ALTER PUBLICATION replicator_shop SET (publish = 'insert, delete, truncate')")
+    shop.old.execute("UPDATE parts SET label = 'unpublished'")
+    assert_fails(daemon, "leaves out update", "ALTER PUBLICATION", "replicator resync")
+    shop.old.execute("ALTER PUBLICATION replicator_shop SET (publish = 'insert, update, delete, truncate')")
+
+    daemon = shop.start()
+    asked = daemon.wait_for_log("resync needed", mapping="public.parts")
+    assert "without its update" in asked["reason"]
