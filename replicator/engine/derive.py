@@ -59,7 +59,8 @@ class AggregateReader:
         """Read the aggregates of these keys.
 
         Returns:
-            Those that have a root row which the mapping owns, and the keys of those that have none.
+            Those that have a root row which the mapping owns, with the root's own text of their key (a child may spell
+            it in another way), and the keys of those that have none.
 
         """
         wanted = list(keys)
@@ -67,8 +68,11 @@ class AggregateReader:
         rows = await snapshot.rows(root.table, root.key, wanted, where=mapping.owns_source)
         aggregates = await self.of_roots(snapshot, mapping, rows)
         there = {aggregate.key for aggregate in aggregates}
-        asked = set(wanted)
-        return [one for one in aggregates if one.key in asked], [key for key in wanted if key not in there]
+        absent = [key for key in wanted if key not in there]
+        if absent and len(wanted) - len(absent) < len(there):
+            stored = await snapshot.as_stored(root.table, root.key, absent)
+            absent = [key for key in absent if stored.get(key) not in there]
+        return aggregates, absent
 
     async def of_roots(
         self, snapshot: SourceSnapshot, mapping: Mapping, rows: Sequence[Values]
@@ -93,11 +97,15 @@ class AggregateReader:
     async def _children(
         self, snapshot: SourceSnapshot, mapping: Mapping, at: int, keys: Sequence[Key]
     ) -> tuple[Relation, dict[Key, list[Values]]]:
-        side = mapping.sources[at]
+        """The rows of a child table by their root's key, in the root's own text."""
+        side, root = mapping.sources[at], mapping.root
         shape = self._reader.relation(side.table)
         by_key: defaultdict[Key, list[Values]] = defaultdict(list)
         if keys:
             key_of = self._keys.getter(shape, side.key)
-            for row in await snapshot.rows(side.table, side.key, keys):
-                by_key[key_of(row)].append(row)
+            rows = [(key_of(row), row) for row in await snapshot.rows(side.table, side.key, keys)]
+            others = {key for key, _ in rows}.difference(keys)
+            stored = await snapshot.as_stored(root.table, root.key, list(others))
+            for key, row in rows:
+                by_key[stored.get(key, key)].append(row)
         return shape, by_key

@@ -297,9 +297,6 @@ class Resync:
             return []
         sources = await source_keys(self._chunks, tx, mapping, side, keys)
         root = mapping.root
-        relation = self._reader.relation(root.table)
-        at = [relation.positions[name] for name in root.key]
         async with self._reader.snapshot(xids) as snapshot:
-            rows = await snapshot.rows(root.table, root.key, list(sources.values()), where=mapping.owns_source)
-        there = {tuple(row[place] for place in at) for row in rows}
+            there = await snapshot.as_stored(root.table, root.key, list(sources.values()), where=mapping.owns_source)
         return [key for key in keys if sources.get(key) not in there]

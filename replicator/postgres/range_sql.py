@@ -29,28 +29,52 @@ def rows(table: Table, by: tuple[str, ...], where: str | None = None) -> sql.Com
 
     A semi-join: two texts of one value (`1.0` and `1.00`) don't return their row twice.
     """
-    names = [f"k{at}" for at in range(len(by))]
     return sql.SQL(
         "SELECT {columns} FROM {table} AS t WHERE EXISTS (SELECT FROM {keys} WHERE {match}){where}{order}"
     ).format(
         columns=_columns(table.column_names),
         table=_from(table),
-        keys=sql.SQL("(SELECT {casts} FROM ROWS FROM ({arrays}) AS u({names})) AS k({names})").format(
-            casts=_COMMA.join(
-                sql.SQL("u.{}::{}").format(sql.Identifier(name), _type(table, column))
-                for name, column in zip(names, by, strict=True)
-            ),
-            arrays=_COMMA.join(
-                sql.SQL("pg_catalog.unnest({}::pg_catalog.text[])").format(number) for number in _numbers(by)
-            ),
-            names=_COMMA.join(map(sql.Identifier, names)),
-        ),
-        match=_AND.join(
-            sql.SQL("t.{} {} k.{}").format(sql.Identifier(column), _operator(table, column, "="), sql.Identifier(name))
-            for name, column in zip(names, by, strict=True)
-        ),
+        keys=_keys(table, by),
+        match=_match(table, by),
         where=sql.SQL("") if where is None else sql.SQL(" AND ({})").format(sql.SQL(where)),
         order=_order(table.primary_key.columns if table.primary_key is not None else ()),
+    )
+
+
+def as_stored(table: Table, by: tuple[str, ...], where: str | None = None) -> sql.Composed:
+    """For each key that equals a row's: its number among those given (from 1), and the row's own text of it."""
+    return sql.SQL(
+        "SELECT k.replicator$n, f.* FROM {keys}, LATERAL (SELECT {columns} FROM {table} AS t WHERE {match}{where}) AS f"
+    ).format(
+        keys=_keys(table, by),
+        columns=_columns(by),
+        table=_from(table),
+        match=_match(table, by),
+        where=sql.SQL("") if where is None else sql.SQL(" AND ({})").format(sql.SQL(where)),
+    )
+
+
+def _keys(table: Table, by: tuple[str, ...]) -> sql.Composed:
+    """`k`: the keys that are given, one text[] parameter a column, and their numbers."""
+    names = [sql.Identifier(f"k{at}") for at in range(len(by))]
+    return sql.SQL(
+        "(SELECT {casts}, u.replicator$n FROM ROWS FROM ({arrays}) WITH ORDINALITY AS u({names}, replicator$n)) "
+        "AS k({names}, replicator$n)"
+    ).format(
+        casts=_COMMA.join(
+            sql.SQL("u.{}::{}").format(name, _type(table, column)) for name, column in zip(names, by, strict=True)
+        ),
+        arrays=_COMMA.join(
+            sql.SQL("pg_catalog.unnest({}::pg_catalog.text[])").format(number) for number in _numbers(by)
+        ),
+        names=_COMMA.join(names),
+    )
+
+
+def _match(table: Table, by: tuple[str, ...]) -> sql.Composed:
+    return _AND.join(
+        sql.SQL("t.{} {} k.{}").format(sql.Identifier(column), _operator(table, column, "="), sql.Identifier(f"k{at}"))
+        for at, column in enumerate(by)
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing, asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final, LiteralString
+from typing import TYPE_CHECKING, Any, Final, LiteralString, cast
 
 import psycopg
 from psycopg import AsyncRawCursor, sql
@@ -87,6 +87,16 @@ class PostgresSnapshot:
             return []
         parameters = [[value.decode() for value in column] for column in zip(*keys, strict=True)]
         return await self._read(table, range_sql.rows(table, by, where), parameters)
+
+    async def as_stored(
+        self, table: Table, by: tuple[str, ...], keys: Sequence[Key], *, where: str | None = None
+    ) -> dict[Key, Key]:
+        """Those keys that equal a row's, and the row's own text; one statement."""
+        if not keys:
+            return {}
+        parameters = [[value.decode() for value in column] for column in zip(*keys, strict=True)]
+        found = await self._read(table, range_sql.as_stored(table, by, where), parameters)
+        return {keys[int(cast("bytes", row[0])) - 1]: cast("Key", row[1:]) for row in found}
 
     async def chunk(
         self, table: Table, by: tuple[str, ...], after: Key | None, upto: Key | None, *, where: str | None = None
