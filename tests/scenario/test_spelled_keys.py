@@ -38,7 +38,8 @@ SAME = {
         "SELECT name::text, note, words FROM tags"
     ),
     """
-    SELECT code, size::numeric(12, 2), ARRAY(SELECT id FROM items i WHERE (i.code, i.size) = (s.code, s.size) ORDER BY id)
+    SELECT code, size::numeric(12, 2),
+        ARRAY(SELECT id FROM items i WHERE (i.code, i.size) = (s.code, s.size) ORDER BY id)
     FROM sizes s
     """: "SELECT code, size, items FROM sizes",
     "SELECT amount::numeric(12, 2), note FROM prices": "SELECT amount, note FROM prices",
