@@ -176,10 +176,16 @@ class Mapping:
         """The target's root."""
         return self.targets[0]
 
-    @property
+    @cached_property
     def reads_back(self) -> bool:
-        """Whether an event isn't the aggregate, so that it is read from the source again."""
-        return len(self.sources) > 1
+        """Whether an event isn't the aggregate, so that it is read from the source again.
+
+        Neither is it where only a deferrable constraint keeps the key unique: within a transaction two rows may have
+        one key, and an old tuple doesn't say which of them it was.
+        """
+        key = set(self.root.key)
+        indexes = [one for one in self.root.table.unique_keys if set(one.columns) == key]
+        return len(self.sources) > 1 or (bool(indexes) and all(one.deferrable for one in indexes))
 
     @property
     def asks_source(self) -> bool:

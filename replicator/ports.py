@@ -261,6 +261,14 @@ class TargetTransaction(Protocol):
 
         """
 
+    async def check(self, table: Table) -> None:
+        """Check a table's deferrable unique and exclusion constraints now, which else wait for the commit.
+
+        Raises:
+            ReplicatorError: UNIQUE.
+
+        """
+
     def savepoint(self) -> AbstractAsyncContextManager[None]:
         """A subtransaction: released at the end, rolled back when an exception leaves it."""
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from replicator.engine.room import Room
     from replicator.mapping import Mapping, Mappings, Outcome, SourceAggregate
     from replicator.ports import Reader, SourceSnapshot, TargetTransaction
+    from replicator.tables import Table
 
 STRIPES: Final = 1024
 """Advisory locks per connector: one a key would exhaust the shared lock table (15,000 did, for everybody)."""
@@ -105,6 +106,11 @@ class Applier:
         self._floor = 0
         self._copied = 0
         self.deletes_last = False
+
+    def targets_of(self, event: ChangeEvent) -> list[Table]:
+        """The target tables of an event's mapping."""
+        mapping, _ = self.mappings.by_source[event.relation.table]
+        return [side.table for side in mapping.targets]
 
     def order(self, writes: Sequence[Write]) -> list[Write]:
         """The writes in the order of execution. Where foreign keys act on a delete (no replica role), deletes wait."""

@@ -307,7 +307,7 @@ class Lane:
         await self._park(tx, sorted_events, progress)
         try:
             prepared = self._applier.prepare(sorted_events.free, plain=False)
-            await self._in_savepoint(tx, prepared, progress)
+            await self._in_savepoint(tx, event, prepared, progress)
         except ReplicatorError as error:
             if error.action is not Action.ISOLATE:
                 raise
@@ -320,10 +320,14 @@ class Lane:
             await tx.park(letters)
             progress.parked += parked_by(letters)
 
-    async def _in_savepoint(self, tx: TargetTransaction, prepared: Sequence[Prepared], progress: Progress) -> None:
+    async def _in_savepoint(
+        self, tx: TargetTransaction, event: ChangeEvent, prepared: Sequence[Prepared], progress: Progress
+    ) -> None:
         applied = Applied()
         async with tx.savepoint():
             await self._applier.apply(tx, prepared, applied)
+            for table in self._applier.targets_of(event):
+                await tx.check(table)
         progress.applied.merge(applied)
 
     async def _resolved(

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from replicator.ports import Reader, SourceSnapshot, TargetTransaction
     from replicator.writes import Write
 
-_CHAIN_MAX: Final = 1_000  # rows that stand in each other's way; a longer chain is resolved by the stream itself
+_CHAIN_MAX: Final = 20  # rows that stand in each other's way; those of a longer chain all go, and come again
 
 
 class _Blocked(Exception):  # noqa: N818 - control flow: one aggregate's row stands in another's way
@@ -104,24 +104,75 @@ class UniqueResolver:
         await tx.lock_all()  # the aggregates in the way aren't known yet, so neither are their stripes
         async with self._reader.snapshot(xids) as snapshot:
             found = await self._read(snapshot, mapping, keys)
-            waiting = list(found)
-            for _ in range(_CHAIN_MAX):
-                try:
-                    async with tx.savepoint():
-                        for key in waiting:
-                            await self._write(tx, mapping, key, found[key], applied)
-                except _Blocked as blocked:
-                    there = await self._read(snapshot, mapping, [key for key in blocked.keys if key not in found])
-                    new = [key for key in there if key not in found]
-                    if not new:
-                        await self._swap(tx, mapping, waiting, found, applied)
-                        break
-                    found.update(there)
-                    self._behind(mapping, new, found, blocked.error)
-                    waiting = [*new, *waiting]
-                else:
-                    break
+            if not await self._chain(tx, snapshot, mapping, found, applied):
+                self._may_delete(mapping)
+                async with tx.savepoint():
+                    await self._exchange(tx, snapshot, mapping, found, applied)
             self._applier.raise_floor(snapshot.insert_lsn, mapping)
+
+    async def _chain(
+        self,
+        tx: TargetTransaction,
+        snapshot: SourceSnapshot,
+        mapping: Mapping,
+        found: dict[Key, SourceAggregate | None],
+        applied: Applied,
+    ) -> bool:
+        """Write those that are waited for before those that wait for them; False where they wait in a circle."""
+        waiting = list(found)
+        for _ in range(_CHAIN_MAX):
+            try:
+                async with tx.savepoint():
+                    for key in waiting:
+                        await self._write(tx, mapping, key, found[key], applied)
+            except _Blocked as blocked:
+                new = await self._further(snapshot, mapping, found, blocked)
+                if not new:
+                    return False
+                waiting = [*new, *waiting]
+            else:
+                return True
+        return False
+
+    async def _exchange(
+        self,
+        tx: TargetTransaction,
+        snapshot: SourceSnapshot,
+        mapping: Mapping,
+        found: dict[Key, SourceAggregate | None],
+        applied: Applied,
+    ) -> None:
+        """All go, and whoever else is in the way; then all come as the source has them."""
+        for key in found:
+            await self._write(tx, mapping, key, None, applied)
+        waiting = list(found)
+        while waiting:
+            try:
+                await self._write(tx, mapping, waiting[-1], found[waiting[-1]], applied)
+            except _Blocked as blocked:
+                new = await self._further(snapshot, mapping, found, blocked)
+                if not new:
+                    why = "and another row holds the value at the source too"
+                    raise _claimed(mapping, waiting[-1], blocked.error, why) from blocked
+                for key in new:
+                    await self._write(tx, mapping, key, None, applied)
+                waiting = [*new, *waiting]
+            else:
+                waiting.pop()
+
+    async def _further(
+        self,
+        snapshot: SourceSnapshot,
+        mapping: Mapping,
+        found: dict[Key, SourceAggregate | None],
+        blocked: _Blocked,
+    ) -> list[Key]:
+        """Aggregates in the way that were not read yet: now they are."""
+        there = await self._read(snapshot, mapping, [key for key in blocked.keys if key not in found])
+        new = [key for key in there if key not in found]
+        found.update(there)
+        self._behind(mapping, new, found, blocked.error)
+        return new
 
     async def _read(
         self, snapshot: SourceSnapshot, mapping: Mapping, keys: Sequence[Key]
@@ -144,27 +195,6 @@ class UniqueResolver:
                     "and no row of the source stands behind the one that holds the value",
                     kind_of_error=OrphanError,
                 )
-
-    async def _swap(
-        self,
-        tx: TargetTransaction,
-        mapping: Mapping,
-        keys: Sequence[Key],
-        found: dict[Key, SourceAggregate | None],
-        applied: Applied,
-    ) -> None:
-        """They wait for each other in a circle: all go, then all come as the source has them."""
-        self._may_delete(mapping)
-        async with tx.savepoint():
-            for key in keys:
-                await self._write(tx, mapping, key, None, applied)
-            for key in keys:
-                try:
-                    await self._write(tx, mapping, key, found[key], applied)
-                except _Blocked as blocked:
-                    raise _claimed(
-                        mapping, key, blocked.error, "and another row holds the value at the source too"
-                    ) from blocked
 
     def _may_delete(self, mapping: Mapping) -> None:
         targets = {side.table.name for side in mapping.targets}
@@ -192,6 +222,7 @@ class UniqueResolver:
             try:
                 async with tx.savepoint():
                     result = await tx.write(ready)
+                    await tx.check(ready.table)
             except ReplicatorError as error:
                 if error.kind is not ErrorKind.UNIQUE or error.constraint is None:
                     raise

@@ -15,7 +15,7 @@ from replicator.errors import ErrorKind, ReplicatorError
 from replicator.postgres import key_map, state_sql
 from replicator.postgres.takeover import superseded
 from replicator.postgres.wire import Command
-from replicator.postgres.writing import Writer
+from replicator.postgres.writing import Writer, checks
 from replicator.writes import Write, WriteResult
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from replicator.mapping import KeyMapping
     from replicator.ports import DeadLetter
     from replicator.postgres.sessions import FeedSession
+    from replicator.tables import Table
 
 _BEGIN: Final = Command(state_sql.BEGIN, doing="beginning a transaction on the target")
 _COMMIT: Final = Command(state_sql.COMMIT, doing="committing on the target")
@@ -182,6 +183,12 @@ class PostgresTransaction:
     async def write(self, write: Write) -> WriteResult:
         """Execute one write."""
         return await self._writer.write(write, self._run, self._copy)
+
+    async def check(self, table: Table) -> None:
+        """Check a table's deferrable unique and exclusion constraints now."""
+        names = [key.name for key in table.unique_keys if key.deferrable] + list(table.deferrable_exclusions)
+        if names:
+            await self._run(*checks(table, names))
 
     async def execute(self, text: bytes, *parameters: bytes | None, doing: str) -> Any:
         """Execute one of `state_sql`'s statements, with parameters in text format; returns its result."""

@@ -8,6 +8,8 @@ from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
+from psycopg import sql
+
 from replicator.errors import ReplicatorError
 from replicator.postgres import state_sql
 from replicator.postgres.arrays import encode_text_array
@@ -165,6 +167,16 @@ def _sum(slices: Sequence[Write], results: Sequence[WriteResult]) -> WriteResult
         total.missing.extend(first + at for at in result.missing)
         first += len(one.rows)
     return total
+
+
+def checks(table: Table, constraints: Sequence[str]) -> list[Command]:
+    """Commands that check these deferrable constraints of a table now; afterwards they wait for the commit again."""
+    names = sql.SQL(", ").join(sql.Identifier(table.name.schema, name) for name in constraints)
+    doing = f"checking {table.name}"
+    return [
+        Command(sql.SQL("SET CONSTRAINTS {} {}").format(names, sql.SQL(when)).as_bytes(), doing=doing)
+        for when in ("IMMEDIATE", "DEFERRED")
+    ]
 
 
 def _result(write: Write, statement: Statement, result: Any) -> WriteResult:
