@@ -1,5 +1,6 @@
 """Runs of rows are decoded together, to what each of them is decoded to alone."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,7 +11,8 @@ from tests import pgoutput_encoder as server
 
 HEADER = b"w" * 25
 FIRST, SECOND = 16_384, 16_385
-VALUES = st.one_of(st.none(), st.just(UNCHANGED), st.binary(max_size=300))
+TEXT = st.text(alphabet="tnu12\x01é ", max_size=300).map(str.encode)
+VALUES = st.one_of(st.none(), st.just(UNCHANGED), TEXT, TEXT, st.binary(max_size=300))
 ROWS = st.tuples(VALUES, VALUES)
 OIDS = st.sampled_from([FIRST, SECOND])
 MESSAGES = st.one_of(
@@ -89,6 +91,17 @@ def test_damage_ends_a_run_where_it_is(messages: list[bytes], data: st.DataObjec
     expected, found = one_by_one(framed), in_runs(framed)
 
     assert (shape(expected[0]), expected[1]) == (shape(found[0]), found[1])
+
+
+@pytest.mark.parametrize("length", [255, 256, 0x74FF, 0x7400, 0xFFFF, 0x10000, 0x17400, 0x740000])
+def test_long_values_among_short_ones(length: int) -> None:
+    """Values of any length come back, also where the bytes of the length look like a mark."""
+    rows = [(b"1", b"t" * length), (b"t", None), (b"", b"tt")]
+
+    items, error = in_runs([HEADER + server.insert(FIRST, row) for row in rows])
+
+    assert error is None
+    assert rows == [item.after for item in items if isinstance(item, ChangeEvent)]
 
 
 def test_equal_rows_of_one_kind_are_one_run() -> None:
