@@ -93,6 +93,6 @@ def identity_error(side: Side, event: ChangeEvent) -> ReplicatorError:
         table=str(event.relation.table),
         hint=(
             f"nothing was applied of it; ALTER TABLE {event.relation.table} REPLICA IDENTITY FULL (or USING an index "
-            "that has these columns) makes later events carry it; then `replicator resync` the table"
+            "that has these columns) makes later events carry it, not this one: then begin again with a new backfill"
         ),
     )

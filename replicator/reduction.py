@@ -112,20 +112,25 @@ class Reducer:
         self._known[id(relation)] = relation
 
     def check(self, events: Sequence[ChangeEvent]) -> None:
-        """A shape that is seen first must have no column or type that the mappings don't know.
+        """A shape that is seen first must have no column or type that the mappings don't know, and name its old rows.
 
         Raises:
             ReshapedError: it has; nothing else happened.
+            ReplicatorError: SCHEMA, when a row was updated or deleted whose old key the shape can't tell.
 
         """
         for relation in set(map(_relation_of, events)):  # equal by identity
             if id(relation) in self._known:
                 continue
             _, side = self._by_source[relation.table]
+            blind = bool(relation.key_columns) and not set(side.key) <= set(relation.key_columns)
+            if blind:  # looked at each time: an INSERT does no harm
+                _refuse_blind(side, relation, events)
             unknown = unknown_columns(relation, side.table)
             if unknown:
                 raise ReshapedError(relation, unknown)
-            self._known[id(relation)] = relation
+            if not blind:
+                self._known[id(relation)] = relation
 
     def split(self, events: Sequence[ChangeEvent]) -> list[Segment]:
         """Cut a batch at its barriers and reduce what lies between."""
@@ -189,6 +194,13 @@ class Reducer:
             else:
                 _reduce_rows(group, self.keys.getter(relation, side.key), side, reduced)
         return list(results.values())
+
+
+def _refuse_blind(side: Side, relation: Relation, events: Iterable[ChangeEvent]) -> None:
+    """An UPDATE that keeps the identity's columns comes without an old tuple, though it may have changed the key."""
+    for event in events:
+        if event.relation is relation and event.op in (Op.UPDATE, Op.DELETE):
+            raise identity_error(side, event)
 
 
 def _reduce_rows(events: list[ChangeEvent], key_of: KeyOf, side: Side, reduced: Reduced) -> None:
