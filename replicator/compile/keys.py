@@ -156,13 +156,17 @@ def check_foreign_keys(mappings: tuple[Mapping, ...], problems: Problems) -> set
 
     """
     lacking = set()
-    changed = {mapping.target.table.name: mapping for mapping in mappings if mapping.key_map is not None}
+    changed: dict[TableName, list[Mapping]] = {}
+    for mapping in mappings:
+        if mapping.key_map is not None:
+            changed.setdefault(mapping.target.table.name, []).append(mapping)
     for mapping in mappings:
         for side in mapping.targets:
-            for columns, to in _pointing(side.table, changed):
-                own = to is mapping and set(columns) <= set(side.key) and side is not mapping.target
+            for columns, owners in _pointing(side.table, changed):
+                own = mapping in owners and set(columns) <= set(side.key) and side is not mapping.target
                 if own or _translated(mapping, side.table.name, columns):
                     continue
+                to = owners[0]
                 lacking.add(mapping)
                 problems.add(
                     mapping.name,
@@ -181,12 +185,17 @@ def _declaration(mapping: Mapping, columns: tuple[str, ...], to: Mapping) -> str
     return f"references: {{{old.get(columns[0], columns[0])}: {to.name}}}"
 
 
-def _pointing(table: Table, changed: MappingType[TableName, Mapping]) -> list[tuple[tuple[str, ...], Mapping]]:
-    return [
-        (foreign.columns, to)
-        for foreign in table.foreign_keys
-        if (to := changed.get(foreign.referenced)) is not None and set(foreign.referenced_columns) & set(to.target.key)
-    ]
+def _pointing(
+    table: Table, changed: MappingType[TableName, list[Mapping]]
+) -> list[tuple[tuple[str, ...], list[Mapping]]]:
+    """Foreign keys to keys that change, and the mappings that change them: several may share a table."""
+    found = []
+    for foreign in table.foreign_keys:
+        columns = set(foreign.referenced_columns)
+        owners = [one for one in changed.get(foreign.referenced, ()) if columns & set(one.target.key)]
+        if owners:
+            found.append((foreign.columns, owners))
+    return found
 
 
 def _translated(mapping: Mapping, table: TableName, columns: tuple[str, ...]) -> bool:
