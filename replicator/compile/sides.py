@@ -68,8 +68,8 @@ def aligned(
             transform.name,
             upgraded[0].table.name,
             f"the key has {len(old_key)} column(s) in {old[0].table.name} and {len(upgraded_key)} here",
-            "Name as many columns on both sides (a KeyMap changes their values, not their number): "
-            "old={table: columns}, upgraded={table: columns}",
+            "Name the columns that correspond: old={table: columns}, upgraded={table: columns}; a KeyMap changes their "
+            "values, not their number",
         )
         return upgraded
     declared = transform.old[0].key or transform.upgraded[0].key
