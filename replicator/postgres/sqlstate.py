@@ -71,6 +71,11 @@ def kind_of(sqlstate: str | None) -> ErrorKind:
     return _CODES.get(sqlstate) or _CLASSES.get(sqlstate[:2]) or ErrorKind.INTERNAL
 
 
+def _raised(sqlstate: str) -> bool:
+    """Whether RAISE said it: PL/pgSQL's own codes, or one that no server has."""
+    return sqlstate.startswith("P0") or (kind_of(sqlstate) is ErrorKind.INTERNAL and not sqlstate.startswith("XX"))
+
+
 def to_error(error: psycopg.Error, doing: str) -> ReplicatorError:
     """Turn a driver's exception into ours. The server's DETAIL is left out: it shows row values.
 
@@ -87,6 +92,10 @@ def to_error(error: psycopg.Error, doing: str) -> ReplicatorError:
     if diag.sqlstate is not None and kind is ErrorKind.DATA and diag.sqlstate[:2] in ("22", "42"):
         # Such messages quote the value: 'invalid input syntax for type integer: "..."', 'value "..." is out of range'.
         primary = _QUOTED.sub("…", primary)
+    hint = diag.message_hint
+    if diag.sqlstate is not None and _raised(diag.sqlstate):
+        # The user wrote that text, and may have put the row into it.
+        primary, hint = "a function or trigger raised an exception", "Its text is in the server's log"
     table = f"{diag.schema_name}.{diag.table_name}" if diag.schema_name and diag.table_name else None
     return ReplicatorError(
         f"{doing}: {primary}",
@@ -94,7 +103,7 @@ def to_error(error: psycopg.Error, doing: str) -> ReplicatorError:
         table=table,
         column=diag.column_name,
         constraint=diag.constraint_name,
-        hint=diag.message_hint,
+        hint=hint,
         sqlstate=diag.sqlstate,
     )
 

@@ -45,3 +45,15 @@ async def test_a_refused_value_is_not_told(old_database: Database, type_name: st
     assert ErrorKind.DATA is caught.value.kind
     for part in ("secret", "3131"):
         assert part not in str(caught.value)
+
+
+@pytest.mark.parametrize("code", ["P0001", "UX123"])
+async def test_a_users_exception_is_not_told(old_database: Database, code: str) -> None:
+    """What a user's function says when it raises may hold the row: our error says only that it did."""
+    raising = f"RAISE EXCEPTION 'no secret' USING ERRCODE = '{code}', HINT = 'mind the secret'"
+    async with await connect(old_database.dsn, "test") as session:
+        with pytest.raises(ReplicatorError) as caught, driver_errors("applying to public.t"):
+            await session.execute(f"DO $$BEGIN {raising}; END$$".encode())
+
+    assert "secret" not in str(caught.value)
+    assert "raised an exception" in str(caught.value)
