@@ -26,11 +26,12 @@ MAKE_HEARTBEAT: Final = (
 """Run on the source by a role that may create a schema; the feed's role needs SELECT, INSERT and UPDATE on it."""
 
 # The LSN is taken inside the transaction: whatever committed before the call lies before it, and the heartbeat's own
-# commit after it, so an idle feed passes it without waiting for anybody.
+# commit after it, so an idle feed passes it without waiting for anybody; nor does its commit wait for a standby.
 _BEAT: Final = """
 INSERT INTO replicator.heartbeat AS h (feed, beat_at, count) VALUES (%s, pg_catalog.clock_timestamp(), 1)
 ON CONFLICT (feed) DO UPDATE SET beat_at = pg_catalog.clock_timestamp(), count = h.count OPERATOR(pg_catalog.+) 1
-RETURNING pg_catalog.pg_current_wal_insert_lsn() OPERATOR(pg_catalog.-) '0/0'::pg_catalog.pg_lsn
+RETURNING pg_catalog.pg_current_wal_insert_lsn() OPERATOR(pg_catalog.-) '0/0'::pg_catalog.pg_lsn,
+    pg_catalog.set_config('synchronous_commit', 'local', true)
 """
 
 
