@@ -334,7 +334,7 @@ def _grants(
             "right_table",
             f"{name} database",
             f"our role lacks {', '.join(missing)} on {len(where)} table(s)"
-            + ("; a TRUNCATE on the other side stops the feed" if missing == ("TRUNCATE",) else ""),
+            + ("; a TRUNCATE on the other side is done by DELETE, slower" if missing == ("TRUNCATE",) else ""),
             f"GRANT {', '.join(missing)} ON {table_list(where)} TO {role};",
         )
     if schemas and level is None:

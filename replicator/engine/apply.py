@@ -44,7 +44,8 @@ OPERATIONS: Final = {
     WriteAction.CLEAR: "delete",
 }
 """What a write counts as in status and metrics: an upsert is an update of what the target should have."""
-_REFERENCED: Final = "0A000"  # "cannot truncate a table referenced in a foreign key constraint"
+_NOT_TRUNCATED: Final = frozenset({"0A000", "42501"})
+"""`cannot truncate a table referenced in a foreign key constraint`; no right to TRUNCATE, which DELETE does as well."""
 _CHUNK_ROWS: Final = 5_000  # aggregates read at once when a truncated child table makes all be derived again
 
 
@@ -314,7 +315,7 @@ class Applier:
             async with tx.savepoint():
                 await self._execute(tx, writes, applied)
         except ReplicatorError as error:
-            if error.sqlstate != _REFERENCED:
+            if error.sqlstate not in _NOT_TRUNCATED:
                 raise
             # A table that the source doesn't have, or doesn't truncate, refers to one of these: its rows stay.
             cleared = [replace(write, action=WriteAction.CLEAR, also=()) for write in writes]
