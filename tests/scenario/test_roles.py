@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from typing import Any
 
 import pytest
 
@@ -39,6 +40,7 @@ def granted(migrate: Migrate, *, replica: bool) -> Migration:
         upgraded_dsn=base.upgraded.server.dsn(base.upgraded.name, role),
         options="cutover: {reverse: off}",
     )
+    stops: list[dict[str, Any]] = []
     for _ in range(5):
         plan = shop.command("plan", "FILE", "--json")
         plan.wait()
