@@ -77,7 +77,9 @@ class DeferredAggregates:
         self._log = structlog.get_logger("replicator.backfill")
 
     async def settle(self, reach: Callable[[int], Awaitable[None]]) -> None:
-        """Write all of them, until none is left; call when the feed has passed every snapshot that was copied.
+        """Write all that wait now; call when the feed has passed every snapshot that was copied.
+
+        What is deferred meanwhile is left to the next call: under load there may always be some.
 
         Args:
             reach: waits until the feed has applied everything up to a source LSN.
@@ -88,7 +90,8 @@ class DeferredAggregates:
 
         """
         rounds: Counter[tuple[str, Key]] = Counter()
-        while waiting := await self._store.deferred():
+        waiting = await self._store.deferred()
+        while waiting:
             with self._recent.watch() as xids:
                 await self._reader.wait_for_running()
                 refused = [
@@ -104,6 +107,8 @@ class DeferredAggregates:
             if hopeless:
                 await self._give_up(hopeless, lsn)
             await reach(lsn)
+            again = {(mapping.name, key) for mapping, key, _ in refused}
+            waiting = [one for one in await self._store.deferred() if one in again]
 
     async def _of_mapping(
         self, name: str, keys: Sequence[Key], xids: set[int]
