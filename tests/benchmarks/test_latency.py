@@ -60,7 +60,9 @@ def test_latency(
             "generator": generated,
             "process_cpu_seconds": cpu,
         }
-        lines.append([contender.name, *(f"{value * 1000:.1f}" for value in percentiles.values()), f"{len(latencies):,}"])
+        lines.append(
+            [contender.name, *(f"{value * 1000:.1f}" for value in percentiles.values()), f"{len(latencies):,}"]
+        )
         wanted = source.execute("SELECT sum(total), count(*) FROM public.counter")
         assert wanted == target.execute("SELECT sum(total), count(*) FROM public.counter")
     show(
