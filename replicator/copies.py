@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
-    from replicator.events import Key
+    from replicator.events import Key, Values
     from replicator.mapping import KeyMapping
     from replicator.ports import TargetTransaction
     from replicator.tables import Table, TableName
@@ -179,6 +179,11 @@ class ChunkTarget(Protocol):
 
         Returns their values of `columns`, each once; a row with a NULL among them can't be named and is left out.
         """
+
+    async def take_away(
+        self, transaction: TargetTransaction, table: Table, key: tuple[str, ...], keys: Sequence[Key]
+    ) -> list[Values]:
+        """Delete the rows of these keys and return them: all columns that an INSERT may name (`Table.writable`)."""
 
     async def keys_after(
         self,

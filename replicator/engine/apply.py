@@ -296,16 +296,18 @@ class Applier:
         missing: dict[Mapping, set[Key]] = {}
         for write in self.order(writes):
             ready = await translated(tx, write)
+            parts = [(write, ready)]
             if room is not None and not self.deletes_last:
-                write, ready = await room.make(tx, write, ready)  # noqa: PLW2901 - what is left of it
-            result = await tx.write(ready)
-            applied.add(write, result.affected)
-            if result.missing:
-                (mapping,) = self.mappings.named((write.mapping,))
-                # The planned write, unlike the translated one, holds the source's keys.
-                at = tuple(write.columns.index(name) for name in mapping.target.key)
-                keys = (_key_at(write.rows[place], at) for place in result.missing)
-                missing.setdefault(mapping, set()).update(key for key in keys if key is not None)
+                parts = await room.make(tx, write, ready)
+            for planned, part in parts:
+                result = await tx.write(part)
+                applied.add(part, result.affected)
+                if result.missing:
+                    (mapping,) = self.mappings.named((write.mapping,))
+                    # The planned write, unlike the translated one, holds the source's keys.
+                    at = tuple(planned.columns.index(name) for name in mapping.target.key)
+                    keys = (_key_at(planned.rows[place], at) for place in result.missing)
+                    missing.setdefault(mapping, set()).update(key for key in keys if key is not None)
         return missing
 
     async def _apply_truncate(self, tx: TargetTransaction, prepared: Prepared, applied: Applied) -> None:

@@ -1,10 +1,10 @@
 """Room: unique values that rows of one batch give each other, or take from rows that are newer than the batch.
 
 A reduced batch can fail on a unique index where its replay would not: row 1 takes the value that row 2 gives up, and
-the statement meets them in the wrong order. Rows in the way that the same statement writes again, whole, are deleted
-before. Behind a copy, a row in the way may not be in the batch at all: it was copied in a newer state. Then it and the
-row that is refused are settled from one snapshot of the source (`unique.py`), which has seen all of the batch. Either
-way the rest of the batch needs no replay.
+the statement meets them in the wrong order. Rows in the way that the same statement writes are taken away before, and
+come back whole (`exchange.py`). Behind a copy, a row in the way may not be in the batch at all: it was copied in a
+newer state. Then it and the row that is refused are settled from one snapshot of the source (`unique.py`), which has
+seen all of the batch. Either way the rest of the batch needs no replay.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from replicator.engine.exchange import exchanged
 from replicator.engine.translation import source_keys
 from replicator.writes import Write, WriteAction
 
@@ -66,8 +67,8 @@ class Room:
     def _of(self, table: Table) -> dict[str, None]:
         return self._constraints.get(f"{table.name.schema}.{table.name.name}", {})
 
-    async def make(self, tx: TargetTransaction, planned: Write, write: Write) -> tuple[Write, Write]:
-        """Make room for a write, and return what is left of both.
+    async def make(self, tx: TargetTransaction, planned: Write, write: Write) -> list[tuple[Write, Write]]:
+        """Make room for a write, and return what is left of both, in parts.
 
         Args:
             tx: the batch's.
@@ -75,17 +76,22 @@ class Room:
             write: the same with the target's.
 
         """
-        (mapping,) = self._mappings.named((write.mapping,))
-        if write.action not in _ROWS or write.table.name != mapping.target.table.name:
-            return planned, write
         arbiter = write.table.arbiter(write.key)
-        for constraint in self._of(write.table):
-            columns = next((one.columns for one in write.table.unique_keys if one.name == constraint), ())
-            if (arbiter is None or constraint != arbiter.name) and columns and set(columns) <= set(write.columns):
-                planned, write = await self._around(tx, mapping, (planned, write), constraint, columns)
-        return planned, write
+        constraints = [name for name in self._of(write.table) if arbiter is None or name != arbiter.name]
+        if not constraints:
+            return [(planned, write)]
+        (mapping,) = self._mappings.named((write.mapping,))
+        if self._xids is not None and write.action in _ROWS and write.table.name == mapping.target.table.name:
+            for constraint in constraints:
+                columns = next((one.columns for one in write.table.unique_keys if one.name == constraint), ())
+                if columns and set(columns) <= set(write.columns):
+                    planned, write = await self._apart(tx, mapping, (planned, write), constraint, columns)
+        apart = await exchanged(tx, self._rows, write, constraints)
+        if apart is None:
+            return [(planned, write)]
+        return [(_without(planned, apart.moved), apart.rest), (apart.whole, apart.whole)]
 
-    async def _around(
+    async def _apart(
         self,
         tx: TargetTransaction,
         mapping: Mapping,
@@ -93,25 +99,26 @@ class Room:
         constraint: str,
         columns: tuple[str, ...],
     ) -> tuple[Write, Write]:
+        """Leave out the rows that want what rows hold which the write doesn't have: they are settled at the end."""
         planned, write = writes
-        there = await self._rows.in_the_way(tx, write, constraint, (*write.key, *columns))
-        if not there:
-            return writes
         width = len(write.key)
-        keys = _picked(write, write.key)
-        whole = set(write.table.writable) <= set(write.columns)  # else a column that it doesn't carry would be lost
-        brought = set(keys) if whole else set()
-        again = [row[:width] for row in there if row[:width] in brought]
-        if again:
-            await tx.write(Write(write.table, WriteAction.DELETE, write.key, write.key, again, mapping=write.mapping))
-        others = {row[width:]: row[:width] for row in there if row[:width] not in brought}
-        refused = {at for at, values in enumerate(_picked(write, columns)) if values in others}
-        if not refused or self._xids is None:
+        there = await self._rows.in_the_way(tx, write, constraint, (*write.key, *columns))
+        holders = [(row[:width], row[width:]) for row in there]
+        places = {key: at for at, key in enumerate(_picked(write, write.key))}
+        wanted: dict[Key, int] = {values: at for at, values in enumerate(_picked(write, columns))}
+        refused: set[int] = set()
+        more = {wanted[values] for key, values in holders if key not in places and values in wanted}
+        while more:  # a row that is left out still holds what it holds
+            refused |= more
+            left = {key for key, at in places.items() if at in refused}
+            more = {wanted[values] for key, values in holders if key in left and values in wanted} - refused
+        if not refused:
             return writes
         own = _picked(planned, mapping.target.key)
         unsettled = self._unsettled.setdefault(mapping, {})
         unsettled.update(dict.fromkeys(own[at] for at in refused))
-        back = await source_keys(self._rows, tx, mapping, mapping.target, list(others.values()))
+        others = [key for key, _ in holders if key not in places]
+        back = await source_keys(self._rows, tx, mapping, mapping.target, list(dict.fromkeys(others)))
         unsettled.update(dict.fromkeys(back.values()))
         return _without(planned, refused), _without(write, refused)
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from replicator.engine.apply import Applied, Applier
 from replicator.engine.derive import AggregateReader, nothing
+from replicator.engine.exchange import exchanged
 from replicator.engine.room import Room
 from replicator.engine.translation import source_keys, translated
 from replicator.errors import ErrorKind, ReplicatorError
@@ -104,7 +105,9 @@ class UniqueResolver:
         await tx.lock_all()  # the aggregates in the way aren't known yet, so neither are their stripes
         async with self._reader.snapshot(xids) as snapshot:
             found = await self._read(snapshot, mapping, keys)
-            if not await self._chain(tx, snapshot, mapping, found, applied):
+            if not await self._chain(tx, snapshot, mapping, found, applied) and not await self._together(
+                tx, snapshot, mapping, found, applied
+            ):
                 self._may_delete(mapping)
                 async with tx.savepoint():
                     await self._exchange(tx, snapshot, mapping, found, applied)
@@ -124,12 +127,40 @@ class UniqueResolver:
             try:
                 async with tx.savepoint():
                     for key in waiting:
-                        await self._write(tx, mapping, key, found[key], applied)
+                        await self._one(tx, mapping, key, found[key], applied)
             except _Blocked as blocked:
                 new = await self._further(snapshot, mapping, found, blocked)
                 if not new:
                     return False
                 waiting = [*new, *waiting]
+            else:
+                return True
+        return False
+
+    async def _together(
+        self,
+        tx: TargetTransaction,
+        snapshot: SourceSnapshot,
+        mapping: Mapping,
+        found: dict[Key, SourceAggregate | None],
+        applied: Applied,
+    ) -> bool:
+        """Write all in one plan, so that rows which exchange values keep what the mapping doesn't carry.
+
+        False where foreign keys would act on rows that are taken away, or where that isn't all.
+        """
+        if self._applier.deletes_last:
+            return False
+        for _ in range(_CHAIN_MAX):
+            aggregates = [one for one in found.values() if one is not None]
+            absent = [key for key, one in found.items() if one is None]
+            try:
+                async with tx.savepoint():
+                    plan = self._applier.plan_aggregates(mapping, aggregates, absent)
+                    await self._write(tx, mapping, plan, found, applied)
+            except _Blocked as blocked:
+                if not await self._further(snapshot, mapping, found, blocked):
+                    return False
             else:
                 return True
         return False
@@ -144,18 +175,18 @@ class UniqueResolver:
     ) -> None:
         """All go, and whoever else is in the way; then all come as the source has them."""
         for key in found:
-            await self._write(tx, mapping, key, None, applied)
+            await self._one(tx, mapping, key, None, applied)
         waiting = list(found)
         while waiting:
             try:
-                await self._write(tx, mapping, waiting[-1], found[waiting[-1]], applied)
+                await self._one(tx, mapping, waiting[-1], found[waiting[-1]], applied)
             except _Blocked as blocked:
                 new = await self._further(snapshot, mapping, found, blocked)
                 if not new:
                     why = "and another row holds the value at the source too"
                     raise _claimed(mapping, waiting[-1], blocked.error, why) from blocked
                 for key in new:
-                    await self._write(tx, mapping, key, None, applied)
+                    await self._one(tx, mapping, key, None, applied)
                 waiting = [*new, *waiting]
             else:
                 waiting.pop()
@@ -209,7 +240,7 @@ class UniqueResolver:
                         hint="grant the replica role to replicator's user, or make the unique constraint deferrable",
                     )
 
-    async def _write(
+    async def _one(
         self,
         tx: TargetTransaction,
         mapping: Mapping,
@@ -217,17 +248,49 @@ class UniqueResolver:
         aggregate: SourceAggregate | None,
         applied: Applied,
     ) -> None:
-        for write in self._applier.order(self._plan(mapping, key, aggregate)):
+        """Write one aggregate, or delete it."""
+        await self._write(tx, mapping, self._plan(mapping, key, aggregate), (key,), applied)
+
+    async def _write(
+        self,
+        tx: TargetTransaction,
+        mapping: Mapping,
+        plan: Sequence[Write],
+        keys: Collection[Key],
+        applied: Applied,
+    ) -> None:
+        """Write the plan of these aggregates.
+
+        Raises:
+            _Blocked: by others.
+
+        """
+        for write in self._applier.order(plan):
             ready = await translated(tx, write)
             try:
-                async with tx.savepoint():
-                    result = await tx.write(ready)
-                    await tx.check(ready.table)
+                affected = await self._put(tx, ready)
             except ReplicatorError as error:
                 if error.kind is not ErrorKind.UNIQUE or error.constraint is None:
                     raise
-                raise _Blocked(error, await self._in_the_way(tx, mapping, ready, key, error)) from error
-            applied.add(write, result.affected)
+                raise _Blocked(error, await self._in_the_way(tx, mapping, ready, keys, error)) from error
+            applied.add(write, affected)
+
+    async def _put(self, tx: TargetTransaction, write: Write) -> int:
+        """Write, with room for rows of the same write that exchange unique values; returns the affected rows."""
+        constraints: dict[str, None] = {}
+        while True:
+            try:
+                async with tx.savepoint():
+                    apart = await exchanged(tx, self._rows, write, constraints) if constraints else None
+                    writes = [write] if apart is None else [apart.rest, apart.whole]
+                    affected = sum([(await tx.write(one)).affected for one in writes])
+                    await tx.check(write.table)
+                    return affected
+            except ReplicatorError as error:
+                known = error.constraint is None or error.constraint in constraints
+                if error.kind is not ErrorKind.UNIQUE or known or self._applier.deletes_last:
+                    raise
+                constraints[error.constraint or ""] = None
 
     def _plan(self, mapping: Mapping, key: Key, aggregate: SourceAggregate | None) -> list[Write]:
         if aggregate is not None:
@@ -238,19 +301,20 @@ class UniqueResolver:
         return plan_outcomes(mapping, [nothing(mapping, key)])
 
     async def _in_the_way(
-        self, tx: TargetTransaction, mapping: Mapping, write: Write, key: Key, error: ReplicatorError
+        self, tx: TargetTransaction, mapping: Mapping, write: Write, own: Collection[Key], error: ReplicatorError
     ) -> list[Key]:
-        """Source keys of the aggregates whose rows hold what `write` wants."""
+        """Source keys of the aggregates whose rows hold what `write` wants, but for its own."""
         side = next((one for one in mapping.targets if one.table.name == write.table.name), None)
         assert error.constraint is not None
         if side is None:
             raise error
         keys = await self._rows.in_the_way(tx, write, error.constraint, side.key)
         back = await source_keys(self._rows, tx, mapping, side, keys)
+        key = next(iter(own))
         if len(back) < len(keys):
             raise _claimed(mapping, key, error, "and the row that holds it is in no key map: no source stands there")
-        others = [other for other in back.values() if other != key]
-        if not others:
+        others = [other for other in back.values() if other not in own]
+        if not others and len(own) == 1:
             raise _claimed(mapping, key, error, "and the row that holds it can't be told")
         return others
 

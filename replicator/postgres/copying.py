@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from psycopg.abc import PQGen
     from psycopg.pq.abc import PGconn
 
-    from replicator.events import Key
+    from replicator.events import Key, Values
     from replicator.mapping import KeyMapping
     from replicator.ports import TargetTransaction
     from replicator.postgres.transaction import PostgresTransaction
@@ -147,6 +147,13 @@ class PostgresChunkTarget:
         """Values of `columns` of the rows that `constraint` sets against rows of `write`."""
         with driver_errors(f"looking for what is in the way in {write.table.name}"):
             return await obstacles.rows_in_the_way(await connection_of(transaction), write, constraint, columns)
+
+    async def take_away(
+        self, transaction: TargetTransaction, table: Table, key: tuple[str, ...], keys: Sequence[Key]
+    ) -> list[Values]:
+        """Delete the rows of these keys and return them whole."""
+        with driver_errors(f"moving rows of {table.name}"):
+            return await obstacles.take_away(await connection_of(transaction), table, key, keys)
 
     async def keys_after(
         self,

@@ -6,6 +6,7 @@ own expressions, predicate and operators come from the catalog as the server pri
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +17,7 @@ from replicator.postgres import range_sql
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
-    from replicator.events import Key
+    from replicator.events import Key, Values
     from replicator.tables import Table
     from replicator.writes import Write
 
@@ -102,6 +103,34 @@ async def rows_in_the_way(
     assert result is not None
     places = range(result.nfields)
     return [tuple(result.get_value(row, place) or b"" for place in places) for row in range(result.ntuples)]
+
+
+async def take_away(
+    connection: AsyncConnection[Any], table: Table, key: tuple[str, ...], keys: Sequence[Key]
+) -> list[Values]:
+    """Delete the rows of these keys; returns them, with the columns that an INSERT may name."""
+    names = [sql.Identifier(f"k{at}") for at in range(len(key))]
+    arrays = [sql.SQL(f"pg_catalog.unnest(${place}::pg_catalog.text[])") for place in range(1, len(key) + 1)]
+    matches = [
+        sql.SQL("t.{} {} u.{}::{}").format(
+            sql.Identifier(column), range_sql.equality(table, column), name, sql.SQL(table.by_name[column].cast_type)
+        )
+        for name, column in zip(names, key, strict=True)
+    ]
+    query = sql.SQL("DELETE FROM {}{} AS t USING ROWS FROM ({}) AS u({}) WHERE {} RETURNING {}").format(
+        sql.SQL("" if table.kind == "p" else "ONLY "),
+        sql.Identifier(table.name.schema, table.name.name),
+        _COMMA.join(arrays),
+        _COMMA.join(names),
+        _AND.join(matches),
+        _COMMA.join(sql.Identifier("t", name) for name in table.writable),
+    )
+    cursor = AsyncRawCursor(connection)
+    await cursor.execute(query, [[value.decode() for value in column] for column in zip(*keys, strict=True)])
+    result = cursor.pgresult
+    assert result is not None
+    places = range(result.nfields)
+    return [tuple(result.get_value(row, place) for place in places) for row in range(result.ntuples)]
 
 
 def _query(
