@@ -314,7 +314,7 @@ class UniqueResolver:
         if len(back) < len(keys):
             raise _claimed(mapping, key, error, "and the row that holds it is in no key map: no source stands there")
         others = [other for other in back.values() if other not in own]
-        if not others and len(own) == 1:
+        if not keys and len(own) == 1:
             raise _claimed(mapping, key, error, "and the row that holds it can't be told")
         return others
 

@@ -1,6 +1,9 @@
 """Children exchange unique values: within their aggregate, and between two."""
 
+import uuid
+
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from tests.fix_migration import Migrate
 
@@ -93,4 +96,35 @@ def test_values_are_exchanged_and_nothing_is_lost(migrate: Migrate, options: str
     shop.upgraded.execute("UPDATE lines SET place = -place; UPDATE lines SET place = 99 + place, code = 'x' || code")
     resync = shop.command("resync", "FILE", "public.lines")
     assert 0 == resync.wait(), resync.story()
+    shop.same(*LINES)
+
+
+def test_without_the_replica_role(migrate: Migrate) -> None:
+    """Where foreign keys may act on deletes, rows that exchange values are written anew if no mapped one does."""
+    shop = migrate(
+        old_schema=OLD,
+        upgraded_schema=UPGRADED.replace(" REFERENCES invoices", ""),
+        tables="- {old: public.seats}",
+        transforms=TRANSFORM,
+    )
+    shop.old.execute("""
+        INSERT INTO invoices SELECT n, 'i' || n FROM generate_series(1, 10) n;
+        INSERT INTO lines SELECT n, 1 + n % 10, n, 'c' || n FROM generate_series(1, 60) n
+    """)
+    role = f"plain_{uuid.uuid4().hex[:8]}"
+    shop.upgraded.execute(
+        f"CREATE ROLE {role} LOGIN; GRANT CREATE ON DATABASE {shop.upgraded.name} TO {role};"
+        f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}"
+    )
+    shop.environment = {**shop.environment, "UPGRADED_DSN": make_conninfo(shop.upgraded.dsn, user=role)}
+    shop.streaming()
+    shop.change("""
+        UPDATE lines SET place = -place WHERE invoice_id = 3;
+        UPDATE lines SET place = 60 + place WHERE invoice_id = 3
+
+        UPDATE lines SET code = '-' WHERE id = 5;
+        UPDATE lines SET code = 'c5' WHERE id = 6;
+        UPDATE lines SET code = 'c6' WHERE id = 5
+    """)
+    shop.catch_up()
     shop.same(*LINES)
