@@ -144,6 +144,19 @@ def test_rows_children_and_references_follow(migrate: Migrate) -> None:
     for old, upgraded in SAME.items():
         shop.same(old, upgraded)
 
+    # Rows that nobody knows go, rows that are wrong are mended, and all keep their keys.
+    shop.upgraded.execute("""
+        INSERT INTO orders (id, customer_id, body) SELECT gen_random_uuid(), 1, 'unknown' FROM generate_series(1, 3);
+        INSERT INTO order_tags (order_id, tag) SELECT id, 'wrong' FROM orders;
+        UPDATE orders SET body = 'wrong', follows = NULL WHERE body LIKE 'b1%'
+    """)
+    resync = shop.command("resync", "FILE", "public.orders")
+    assert 0 == resync.wait(), resync.story()
+    for old, upgraded in SAME.items():
+        shop.same(old, upgraded)
+    assert [] == shop.upgraded.execute("SELECT FROM orders WHERE body IN ('unknown', 'wrong')")
+    assert after == dict(shop.upgraded.execute(f"SELECT o, u FROM {KEYS}"))
+
 
 SEATS = """
     CREATE TABLE halls (name text PRIMARY KEY, size int);
