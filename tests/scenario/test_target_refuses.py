@@ -116,6 +116,28 @@ def test_timeouts(migrate: Migrate, make_database: MakeDatabase, setting: str) -
     assert_recovers(shop, daemon)
 
 
+FULL = """
+CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS
+    $$BEGIN RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = 'disk_full'; END$$;
+CREATE TRIGGER fills BEFORE INSERT ON parts FOR EACH ROW EXECUTE FUNCTION full_disk();
+ALTER TABLE parts ENABLE ALWAYS TRIGGER fills;
+"""
+
+
+def test_disk_full(migrate: Migrate) -> None:
+    """What PostgreSQL says when its disk is full is waited for, until there is room (here a trigger says it)."""
+    shop = migrate(TABLE, options=QUICK)
+    daemon = shop.streaming()
+    shop.upgraded.execute(FULL)
+    shop.old.execute("INSERT INTO parts VALUES (1, 'one')")
+    for _ in range(2):
+        daemon.wait_for_log("retrying", error_kind="resources", sqlstate="53100")
+    assert_retries_are_told(daemon, "resources")
+    shop.upgraded.execute("DROP TRIGGER fills ON parts")
+
+    assert_recovers(shop, daemon)
+
+
 def test_deadlock_with_another_client(migrate: Migrate) -> None:
     """In a deadlock with an application on the target, the batch is rolled back and tried again."""
     shop = migrate(TABLE, options=QUICK)
