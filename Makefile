@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-JOBS   ?= 2
+JOBS   ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test lint pytest bench format clean
@@ -37,7 +37,7 @@ lint: $(VENV)/.dev ## the checks that need no database
 	$(BIN)/lint-imports
 
 pytest: $(VENV)/.dev ## the tests alone; ARGS="-k name" chooses
-	$(BIN)/pytest -n $(JOBS) $(ARGS)
+	$(BIN)/pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 bench: $(VENV)/.dev ## measure, and compare with native logical replication
 	$(BIN)/pytest tests/benchmarks -m benchmark -s $(ARGS)
