@@ -30,6 +30,7 @@ from replicator.engine.backfill import JOB, Backfill, BackfillSettings
 from replicator.engine.chunk_copy import ChunkCopier
 from replicator.engine.deferred import DeferredAggregates
 from replicator.engine.feed import Feed
+from replicator.engine.pace import Pace
 from replicator.engine.resync import Resync
 from replicator.events import Position
 from replicator.postgres.clock import clock_offset
@@ -58,6 +59,7 @@ class Lifecycle:
         self._connector = connector
         self._until_caught_up = until_caught_up
         self._holder: Holder | None = None
+        self._pace = Pace()
         self._log = structlog.get_logger("replicator.daemon").bind(connector=connector.name, feed=FORWARD)
 
     async def __call__(self, status: ConnectorStatus, stop: asyncio.Event) -> None:
@@ -68,7 +70,7 @@ class Lifecycle:
 
         """
         async with open_parts(self._connector, self._holder) as parts:
-            session = _Session(parts, status.forward, self._log)
+            session = _Session(parts, status.forward, self._pace, self._log)
             try:
                 if not await unless_stopped(session.prepare(), stop):
                     return
@@ -83,9 +85,10 @@ class Lifecycle:
 class _Session:
     """What one attempt has found out so far."""
 
-    def __init__(self, parts: Parts, status: FeedStatus, log: structlog.stdlib.BoundLogger) -> None:
+    def __init__(self, parts: Parts, status: FeedStatus, pace: Pace, log: structlog.stdlib.BoundLogger) -> None:
         self._parts = parts
         self._status = status
+        self._pace = pace
         self._log = log
         self._source: SlotSource
         self._mappings: Mappings
@@ -189,6 +192,7 @@ class _Session:
             settings=parts.feed_settings,
             status=self._status,
             cuts=await parts.store.cuts(),
+            pace=self._pace,
         )
         options = StreamingOptions(
             heartbeat_seconds=parts.stream.heartbeat_interval.total_seconds(),

@@ -10,6 +10,7 @@ aggregates' locks are taken: lock on the target, then read the source, then writ
 
 from __future__ import annotations
 
+import time
 import zlib
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -96,7 +97,14 @@ class Applied:
 
 
 class Applier:
-    """Applies events of one feed. Stateless but for caches and the insert floors; shared by its lanes."""
+    """Applies events of one feed. Stateless but for caches and the insert floors; shared by its lanes.
+
+    Attributes:
+        deletes_last: foreign keys act on deletes, so they wait.
+        transforms: whether any mapping runs a user's function.
+        transform_seconds: how long they have run so far.
+
+    """
 
     def __init__(self, mappings: Mappings, reader: Reader) -> None:
         self.mappings = mappings
@@ -107,6 +115,8 @@ class Applier:
         self._floor = 0
         self._copied = 0
         self.deletes_last = False
+        self.transforms = any(mapping.function is not None for mapping in mappings.all)
+        self.transform_seconds = 0.0
 
     def targets_of(self, event: ChangeEvent) -> list[Table]:
         """The target tables of an event's mapping."""
@@ -203,11 +213,11 @@ class Applier:
     def _plan_transformed(self, reduced: Reduced, first: int) -> list[Write]:
         mapping, relation = reduced.mapping, reduced.relation
         whole = {**reduced.inserts, **reduced.upserts}
-        outcomes, unread = derive(mapping, [single(relation, key, row) for key, row in whole.items()])
+        outcomes, unread = self._derive(mapping, [single(relation, key, row) for key, row in whole.items()])
         reduced.fetches.update(unread)
         if len(mapping.targets) == 1:
             partial = [single(relation, key, row) for key, row in reduced.updates.items()]
-            some, unread = derive(mapping, partial)
+            some, unread = self._derive(mapping, partial)
             outcomes.extend(some)
             reduced.fetches.update(unread)
         else:  # rows of several tables can't be told apart by what an update left out
@@ -215,6 +225,13 @@ class Applier:
         outcomes.extend(nothing(mapping, key) for key in reduced.deletes)
         fresh = reduced.inserts.keys() if self._plain(mapping, first) else ()
         return plan_outcomes(mapping, outcomes, fresh=fresh)
+
+    def _derive(self, mapping: Mapping, aggregates: Sequence[SourceAggregate]) -> tuple[list[Outcome], list[Key]]:
+        began = time.perf_counter()
+        try:
+            return derive(mapping, aggregates)
+        finally:
+            self.transform_seconds += time.perf_counter() - began
 
     # -- in the target transaction -----------------------------------------------------------------------------------
 
@@ -286,7 +303,7 @@ class Applier:
             relation = self._reader.relation(mapping.root.table)
             return plan_rows(mapping, relation, inserts=(), upserts=rows, updates=(), deletes=list(absent))
         outcomes: list[Outcome]
-        outcomes, _ = derive(mapping, aggregates)  # what is read from a table is never UNCHANGED
+        outcomes, _ = self._derive(mapping, aggregates)  # what is read from a table is never UNCHANGED
         outcomes.extend(nothing(mapping, key) for key in absent)
         return plan_outcomes(mapping, outcomes)
 

@@ -20,6 +20,7 @@ from replicator.engine.apply import Applier
 from replicator.engine.cuts import Cuts
 from replicator.engine.lane import Lane, LaneSettings
 from replicator.engine.letters import LetterDesk
+from replicator.engine.pace import Pace
 from replicator.engine.parking import Parking
 from replicator.engine.recent import RecentTransactions
 from replicator.engine.spread import Spread
@@ -76,8 +77,10 @@ class Feed:
         settings: FeedSettings,
         status: FeedStatus,
         cuts: Sequence[MultisetCut] = (),
+        pace: Pace | None = None,
     ) -> None:
         self.position: Position | None = None
+        self._pace = pace or Pace()
         self._source = source
         self._target = target
         self._settings = settings
@@ -200,10 +203,9 @@ class Feed:
         self._arrived(begun)
 
     async def _loop(self, stop: asyncio.Event) -> None:
-        settings, source = self._settings, self._source
         stopping = asyncio.ensure_future(stop.wait())
         working = asyncio.ensure_future(self._work.get())
-        taking = asyncio.ensure_future(source.take(settings.batch_rows_max, settings.batch_bytes_max))
+        taking = asyncio.ensure_future(self._take())
         try:
             while True:
                 awaited = {taking, stopping, working}
@@ -213,7 +215,7 @@ class Feed:
                 if taking.done():
                     batch = taking.result()
                     await self._apply(batch)
-                    taking = asyncio.ensure_future(source.take(settings.batch_rows_max, settings.batch_bytes_max))
+                    taking = asyncio.ensure_future(self._take())
                 elif self._lanes[0].in_transaction:
                     await self._lanes[0].ping()
                 if working.done() and not self._lanes[0].in_transaction:
@@ -228,7 +230,20 @@ class Feed:
         await self._spread.align()
         self._confirm()
 
+    async def _take(self) -> Batch:
+        settings, rows = self._settings, self._settings.batch_rows_max
+        if self._applier.transforms:
+            rows = self._pace.rows(rows)
+        return await self._source.take(rows, settings.batch_bytes_max)
+
     async def _apply(self, batch: Batch) -> None:
+        before = self._applier.transform_seconds
+        try:
+            await self._apply_batch(batch)
+        finally:
+            self._pace.saw(len(batch.events), self._applier.transform_seconds - before)
+
+    async def _apply_batch(self, batch: Batch) -> None:
         self._status.pending(batch.first_commit_time)
         self._cuts.drop(batch)
         self.recent.note(batch)
