@@ -25,7 +25,7 @@ from replicator.engine.parking import Parking
 from replicator.engine.recent import RecentTransactions
 from replicator.engine.spread import Spread
 from replicator.engine.unique import UniqueResolver
-from replicator.errors import ErrorKind, ReplicatorError
+from replicator.errors import ReplicatorError
 from replicator.events import Batch, Position
 from replicator.reduction import ReshapedError
 
@@ -166,13 +166,9 @@ class Feed:
         self._applier.deletes_last = self._target.role != "replica"
         positions = [None if one.position is None else source.parse(one.position) for one in checkpoints]
         known = [position for position in positions if position is not None]
-        if known and len(known) < len(positions):
-            raise ReplicatorError(
-                "some lanes of this feed have a checkpoint and some have none",
-                kind=ErrorKind.INTERNAL,
-                hint="the table replicator.checkpoint was changed by hand: restore it, or begin again with a backfill",
-            )
-        begun = await source.start(min(known) if known else None)
+        # A lane without a checkpoint has committed nothing yet: killed before, when others had. It begins where
+        # the feed began, which the slot still holds: nothing is confirmed that not every lane has passed.
+        begun = await source.start(min(known) if len(known) == len(positions) else None)
         # Rows born before this moment may have been written from a snapshot by whoever held the feed before.
         self._applier.raise_floor((await source.head()).at)
         self._applier.expect_rows(await self._store.caught_up_lsn())

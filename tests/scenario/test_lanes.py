@@ -97,3 +97,15 @@ def test_another_number_of_lanes_after_a_kill(migrate: Migrate) -> None:
         last = count
     shop.catch_up()
     shop.same_tables("a", "b")
+
+
+def test_killed_before_a_lane_has_committed(migrate: Migrate) -> None:
+    """A lane that had committed nothing when the others had, and the daemon was killed, begins where the feed began."""
+    shop = migrate("CREATE TABLE things (id int PRIMARY KEY, name text)", options="apply: {lanes: 2}")
+    shop.run_until_caught_up()
+    shop.upgraded.execute("UPDATE replicator.checkpoint SET position = NULL WHERE lane = 1")
+    shop.old.execute("INSERT INTO things SELECT n, 'n' || n FROM generate_series(1, 100) n")
+
+    shop.run_until_caught_up()
+
+    shop.same_tables("things")
