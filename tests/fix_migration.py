@@ -40,7 +40,7 @@ class Migration:
     def streaming(self) -> ReplicatorProcess:
         """Start the daemon, and return once it is streaming."""
         process = self.start()
-        wait_until(lambda: self.failures() or not process.running or process.logged("streaming"), 60)
+        wait_until(lambda: process.logged("connector failed") or not process.running or process.logged("streaming"), 60)
         process.wait_for_log("streaming", 1)
         return process
 

@@ -15,16 +15,15 @@ BLOCKED = (
 pytestmark = [pytest.mark.fault, pytest.mark.slow, pytest.mark.timeout(240)]
 
 
-@pytest.mark.parametrize("lanes", [1, 4])
-def test_drained_under_load(migrate: Migrate, lanes: int) -> None:
-    """SIGTERM and SIGINT while copying and while streaming end the daemon with 0; all lanes stop at one position."""
+def test_drained_under_load(migrate: Migrate) -> None:
+    """SIGTERM and SIGINT while copying and while streaming end the daemon with 0, and nothing is lost or doubled."""
     shop = migrate(
         TABLES,
         upgraded_schema=COUNTED,
-        options=f"apply: {{lanes: {lanes}}}\nbackfill: {{workers: 2, chunk_rows: 50}}",
+        options="backfill: {workers: 2, chunk_rows: 50}",
     )
     fill(shop.old, 3000)
-    with churning(shop.old, 8, pause=0.008 * lanes) as churn:
+    with churning(shop.old, 8, pause=0.008) as churn:
         for event in ("backfill started", "backfill started", "streaming", "streaming"):
             daemon = shop.start()
             daemon.wait_for_log(event, 60)
@@ -32,8 +31,6 @@ def test_drained_under_load(migrate: Migrate, lanes: int) -> None:
                 churn.write_more(50)
             daemon.process.send_signal(signal.SIGTERM if event == "streaming" else signal.SIGINT)
             assert 0 == daemon.wait(30), daemon.story()
-        positions = shop.upgraded.execute("SELECT DISTINCT position FROM replicator.checkpoint")
-        assert 1 == len(positions)
     shop.run_until_caught_up()
 
     assert_equal_and_once(shop)
