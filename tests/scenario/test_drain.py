@@ -15,15 +15,16 @@ BLOCKED = (
 pytestmark = [pytest.mark.fault, pytest.mark.slow, pytest.mark.timeout(240)]
 
 
-def test_drained_under_load(migrate: Migrate) -> None:
+@pytest.mark.parametrize("lanes", [1, 4])
+def test_drained_under_load(migrate: Migrate, lanes: int) -> None:
     """SIGTERM and SIGINT while copying and while streaming end the daemon with 0, and nothing is lost or doubled."""
     shop = migrate(
         TABLES,
         upgraded_schema=COUNTED,
-        options="backfill: {workers: 2, chunk_rows: 50}",
+        options=f"apply: {{lanes: {lanes}}}\nbackfill: {{workers: 2, chunk_rows: 50}}",
     )
     fill(shop.old, 3000)
-    with churning(shop.old, 8, pause=0.008) as churn:
+    with churning(shop.old, 8, pause=0.008 * lanes) as churn:
         for event in ("backfill started", "backfill started", "streaming", "streaming"):
             daemon = shop.start()
             daemon.wait_for_log(event, 60)
