@@ -46,9 +46,10 @@ class Op(Enum):
 class Position(NamedTuple):
     """A place in one lane of a source; ordered; opaque to all but the source that made it.
 
-    `at` is a LSN (slot) or an offset (Kafka). `ordinal` counts the events of the transaction that commits at `at`, from
-    1; 0 means that everything before `at` is done. An event is applied when (its transaction's commit LSN, its ordinal)
-    <= the checkpoint's position. The end LSN of a commit with ordinal 0 says that the whole transaction is done.
+    `at` is an LSN (slot), or counts what this session has yielded (Kafka: several partitions have no common order but
+    the one in which they were read). `ordinal` counts the events of the transaction that commits at `at`, from 1; 0
+    means that everything before `at` is done. An event is applied when (its transaction's place, its ordinal) <= the
+    checkpoint's position. The end LSN of a commit with ordinal 0 says that the whole transaction is done.
     """
 
     at: int
@@ -91,14 +92,17 @@ class Transaction:
 
     Attributes:
         xid: 32-bit transaction id at the source (0 where unknown).
-        commit_lsn: LSN of the commit record (its start); the order of transactions.
+        commit_lsn: LSN of the commit record (its start); the order of transactions. By Kafka, where it isn't known,
+            the LSN of the change itself, which is lower, and no order.
         commit_time: seconds since the Unix epoch, by the source's clock.
+        at: `Position.at` of its events where that isn't the commit LSN; else None.
 
     """
 
     xid: int
     commit_lsn: int
     commit_time: float
+    at: int | None = None
 
 
 class ChangeEvent(NamedTuple):

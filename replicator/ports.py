@@ -75,26 +75,42 @@ class Source(Protocol):
     def nudge(self) -> None:
         """Ask the server for its position at once, so that an idle source reports progress without delay."""
 
-    async def beat(self) -> Position:
-        """Write the heartbeat row on the source; returns a position that the feed reaches only after it applied
-        everything that was committed before this call.
+    async def beat(self) -> int:
+        """Write the heartbeat row on the source; returns an LSN after everything that was committed before this call.
 
         Raises:
             ReplicatorError: PERMISSION (no heartbeat possible; the caller then uses `head`), CONNECTION.
 
         """
 
-    async def head(self) -> Position:
-        """The source's insert position now, without writing anything."""
+    async def head(self) -> int:
+        """The source's insert LSN now, without writing anything."""
+
+    async def passed(self, lsn: int) -> Position:
+        """The drain proof's first half: a position that the feed reaches only after it applied everything that was
+        committed on the source before `lsn`. A slot knows it at once; by Kafka it is known once whoever fills the
+        topics has proven that all of it is in them, which this waits for. Cancel-safe.
+
+        Raises:
+            ReplicatorError: CONFIG where nothing can prove it (says what the connector lacks); CONNECTION.
+
+        """
 
     async def lag(self) -> SourceLag:
         """How far behind this source is."""
 
     def format(self, position: Position) -> str:
-        """For people and for the checkpoint's column: `0/16B3748` or `0/16B3748#12`, `partition:offset`."""
+        """For people: `0/16B3748` or `0/16B3748#12` (slot), `topic/partition:offset` (Kafka)."""
+
+    def progress(self, position: Position) -> str:
+        """What the checkpoint stores once everything up to `position` is applied.
+
+        A slot's is what `format` says. Kafka's names the next offset of each partition in which something was yielded
+        since the last `confirm`ed position: `topic/partition:offset`, joined by commas.
+        """
 
     def parse(self, text: str) -> Position:
-        """The inverse of `format`."""
+        """The inverse of `progress`, for a slot."""
 
     async def close(self) -> None:
         """Send the last confirmed position and end. Idempotent."""

@@ -12,6 +12,7 @@ from replicator.codecs.pgoutput import PgoutputDecoder
 from replicator.compile import compile_mappings
 from replicator.config import load_connector
 from replicator.engine.feed import Feed, FeedSettings
+from replicator.events import Position
 from replicator.mapping import Mappings
 from replicator.postgres.backfill_state import PostgresBackfillStore
 from replicator.postgres.copying import PostgresChunkTarget
@@ -40,7 +41,7 @@ class RunningFeed:
 
     async def caught_up(self) -> None:
         """Return once it has applied everything that is committed at its source now."""
-        position = await self.source.beat()
+        position = Position(await self.source.beat())
         reached = asyncio.ensure_future(self.feed.reach(position))
         while not reached.done():
             self.source.nudge()

@@ -64,7 +64,7 @@ class World:
             reader=self.reader,
             chunks=self.chunks,
             store=self.store,
-            format_position=format_position,
+            format_lsn=format_lsn,
             dead_letters=self.dead_letters,
         )
 
@@ -137,7 +137,7 @@ class World:
     async def reach(self, feed: Feed, position: Position | None = None) -> None:
         """Wait until the feed has passed this, or what is committed now."""
         assert self._source is not None
-        wanted = position or await self._source.beat()
+        wanted = position or Position(await self._source.beat())
         reached = asyncio.ensure_future(feed.reach(wanted))
         while not reached.done():
             self._source.nudge()
@@ -160,7 +160,7 @@ class World:
             target=self.target,
             store=self.store,
             recent=feed.recent,
-            format_position=format_position,
+            format_lsn=format_lsn,
             dead_letters=self.dead_letters,
         )
 
@@ -210,10 +210,6 @@ async def open_world(
         yield world
     finally:
         await world.close()
-
-
-def format_position(position: Position) -> str:
-    return format_lsn(position.at)
 
 
 def rows_of(database: Database, table: str = "public.t", columns: str = "*") -> list[str]:

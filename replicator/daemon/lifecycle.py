@@ -34,6 +34,7 @@ from replicator.engine.pace import Pace
 from replicator.engine.resync import Resync
 from replicator.events import Position
 from replicator.postgres.clock import clock_offset
+from replicator.postgres.lsn import format_lsn
 from replicator.postgres.publication import ensure_publication
 from replicator.postgres.session import connect
 from replicator.postgres.slots import ensure_slot, lost_slot, read_slot
@@ -152,7 +153,7 @@ class _Session:
                     raise lost_slot(name, "it does not exist", lost)
             return
         lsn, made = await ensure_slot(dsn, name, create=self._parts.stream.create)
-        self._log.info("slot made" if made else "slot found", slot=name, position=self._source.format(Position(lsn)))
+        self._log.info("slot made" if made else "slot found", slot=name, position=format_lsn(lsn))
 
     async def copy(self) -> None:
         """The rest of the backfill, where one is wanted."""
@@ -196,7 +197,7 @@ class _Session:
         )
         options = StreamingOptions(
             heartbeat_seconds=parts.stream.heartbeat_interval.total_seconds(),
-            caught_up_at=Position(await parts.store.caught_up_lsn()),
+            caught_up_at=await parts.store.caught_up_lsn(),
             until_caught_up=until_caught_up,
         )
         resync = self._resync(feed)
@@ -231,7 +232,7 @@ class _Session:
             nonlocal answer
             done = await resync.run(table)
             await self._enter(State.CATCHING_UP)
-            await streaming.settled(Position(done.insert_lsn))
+            await streaming.settled(done.insert_lsn)
             answer = f"{table}: {done.rows:,} rows copied again, {done.deleted:,} deleted"
 
         await self._schema.resynced(resync.find(table).name, copy)
@@ -246,7 +247,7 @@ class _Session:
             target=parts.target,
             store=parts.store,
             recent=feed.recent,
-            format_position=self._source.format,
+            format_lsn=format_lsn,
             dead_letters=parts.dead_letters,
         )
 
@@ -274,7 +275,7 @@ class _Session:
             reader=parts.reader,
             chunks=parts.chunks,
             store=parts.store,
-            format_position=self._source.format,
+            format_lsn=format_lsn,
             dead_letters=parts.dead_letters,
         )
 

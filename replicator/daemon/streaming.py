@@ -41,13 +41,13 @@ class StreamingOptions:
 
     Attributes:
         heartbeat_seconds: how often an idle source gets a heartbeat; 0 is never.
-        caught_up_at: the feed is consistent once it has passed this.
+        caught_up_at: the feed is consistent once it has passed this LSN.
         until_caught_up: end the feed once it has passed what is committed when it becomes consistent.
 
     """
 
     heartbeat_seconds: float
-    caught_up_at: Position
+    caught_up_at: int
     until_caught_up: bool = False
 
 
@@ -120,14 +120,14 @@ class Streaming:
         if self._options.until_caught_up:
             mark = await self._mark()
             await self.settled(mark)
-            self._log.info("caught up", position=self._source.format(mark))
+            self._log.info("caught up", position=self._status.position)
             stop.set()
 
-    async def settled(self, position: Position) -> None:
+    async def settled(self, lsn: int) -> None:
         """Stream: the target agrees with the source once the feed has passed this, and what was kept out is written."""
-        await self._reach(position)
+        await self._reach(lsn)
         async with self._settling:
-            await self._settle(self._reach_lsn)
+            await self._settle(self._reach)
         await self._enter(State.STREAMING)
 
     async def _settle_again(self) -> None:
@@ -138,10 +138,10 @@ class Streaming:
             await deferred.wait()
             deferred.clear()
             async with self._settling:
-                await self._settle(self._reach_lsn)
+                await self._settle(self._reach)
 
-    async def _mark(self) -> Position:
-        """A position after everything that is committed on the source now; by a heartbeat, where it takes one."""
+    async def _mark(self) -> int:
+        """An LSN after everything that is committed on the source now; by a heartbeat, where it takes one."""
         if self._beats:
             try:
                 return await self._source.beat()
@@ -152,8 +152,13 @@ class Streaming:
                 self._log.warning("no heartbeat", error=error.message, **error.facts())
         return await self._source.head()
 
-    async def _reach(self, position: Position) -> None:
-        reached = asyncio.ensure_future(self._feed.reach(position))
+    async def _reach(self, lsn: int) -> None:
+        """Until everything that was committed on the source before this LSN is applied."""
+
+        async def reach() -> None:
+            await self._feed.reach(await self._source.passed(lsn))
+
+        reached = asyncio.ensure_future(reach())
         try:
             while not reached.done():
                 self._source.nudge()
@@ -162,12 +167,9 @@ class Streaming:
         finally:
             reached.cancel()
 
-    async def _reach_lsn(self, lsn: int) -> None:
-        await self._reach(Position(lsn))
-
     async def _once_begun(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Work that writes to the target: not before the feed has taken over, which ends the sessions before it."""
-        await self._reach(Position(0))
+        await self._feed.reach(Position(0))
         await work()
 
     async def _prove(self) -> None:

@@ -24,7 +24,7 @@ from replicator.engine.derive import AggregateReader
 from replicator.engine.parking import text_key
 from replicator.engine.translation import translated
 from replicator.errors import Action, ErrorKind, ReplicatorError
-from replicator.events import Op, Position
+from replicator.events import Op
 from replicator.planner import order_writes, plan_multiset, plan_truncate
 from replicator.ports import DeadLetter
 from replicator.writes import Write, WriteAction
@@ -100,7 +100,7 @@ class ChunkCopier:
         reader: of the source.
         chunks: of the target.
         store: where deferred aggregates and cuts go.
-        format_position: `Source.format`, for dead letters.
+        format_lsn: for the place in dead letters.
         dead_letters: park what can't be written (`on_error: dlq`), or stop the chunk.
         bytes_max: bytes of rows that are held in memory at once, about, by each worker that reads values.
 
@@ -113,7 +113,7 @@ class ChunkCopier:
         reader: Reader,
         chunks: ChunkTarget,
         store: BackfillStore,
-        format_position: Callable[[Position], str],
+        format_lsn: Callable[[int], str],
         dead_letters: bool = False,
         bytes_max: int = 16 * 1024 * 1024,
     ) -> None:
@@ -121,7 +121,7 @@ class ChunkCopier:
         self._reader = reader
         self._chunks = chunks
         self._store = store
-        self._format = format_position
+        self._format = format_lsn
         self._dead_letters = dead_letters
         self._bytes_max = bytes_max
         self._portions: dict[str, Portion] = {}
@@ -259,7 +259,7 @@ class ChunkCopier:
             key=aggregate.key,
             table=mapping.root.table.name,
             op=Op.READ.value,
-            position=self._format(Position(insert_lsn)),
+            position=self._format(insert_lsn),
             kind=str(error.kind),
             message=error.message,
             after={name: value.decode() if isinstance(value, bytes) else None for name, value in values},

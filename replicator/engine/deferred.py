@@ -22,7 +22,7 @@ import structlog
 from replicator.engine.apply import Applied
 from replicator.engine.parking import text_key
 from replicator.errors import Action, ErrorKind, ReplicatorError
-from replicator.events import Key, Op, Position
+from replicator.events import Key, Op
 from replicator.ports import DeadLetter
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class DeferredAggregates:
         target: taken over.
         store: where they are kept.
         recent: told by the feed what it applies.
-        format_position: `Source.format`, for dead letters.
+        format_lsn: for the place in dead letters.
         dead_letters: park what is refused for good (`on_error: dlq`), or raise.
 
     """
@@ -63,7 +63,7 @@ class DeferredAggregates:
         target: Target,
         store: BackfillStore,
         recent: RecentTransactions,
-        format_position: Callable[[Position], str],
+        format_lsn: Callable[[int], str],
         dead_letters: bool = False,
     ) -> None:
         self._mappings = mappings
@@ -72,7 +72,7 @@ class DeferredAggregates:
         self._target = target
         self._store = store
         self._recent = recent
-        self._format = format_position
+        self._format = format_lsn
         self._dead_letters = dead_letters
         self._log = structlog.get_logger("replicator.backfill")
 
@@ -164,7 +164,7 @@ class DeferredAggregates:
                 key=key,
                 table=mapping.root.table.name,
                 op=Op.READ.value,
-                position=self._format(Position(lsn)),
+                position=self._format(lsn),
                 kind=str(error.kind),
                 message=error.message,
             )

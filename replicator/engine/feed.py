@@ -170,7 +170,7 @@ class Feed:
         # the feed began, which the slot still holds: nothing is confirmed that not every lane has passed.
         begun = await source.start(min(known) if len(known) == len(positions) else None)
         # Rows born before this moment may have been written from a snapshot by whoever held the feed before.
-        self._applier.raise_floor((await source.head()).at)
+        self._applier.raise_floor(await source.head())
         self._applier.expect_rows(await self._store.caught_up_lsn())
         letters = await self._target.dead_letters()
         parking = Parking(self._mappings, source, letters)

@@ -71,6 +71,7 @@ class Lane:
         self._parking = parking
         self._resolver = resolver
         self._format = source.format
+        self._progress = source.progress
         self._head = source.head
         self._target = target
         self._settings = settings
@@ -114,7 +115,7 @@ class Lane:
                 # exchange a unique value.
                 if error.kind is ErrorKind.UNIQUE and (room.learn(error) or plain):
                     if plain:
-                        self._applier.expect_rows((await self._head()).at)
+                        self._applier.expect_rows(await self._head())
                     plain = False
                     continue
                 if not replay:
@@ -134,7 +135,7 @@ class Lane:
         async with self._target.transaction(self.number) as tx:
             await self._applier.apply(tx, prepared, progress.applied, room)
             await self._park(tx, sorted_events, progress)
-            await tx.checkpoint(self._format(batch.position), batch.commit_time)
+            await tx.checkpoint(self._progress(batch.position), batch.commit_time)
         self._committed(batch.position, progress, batch.transactions)
 
     async def _park(self, tx: TargetTransaction, sorted_events: Sorted, progress: Progress) -> None:
@@ -193,7 +194,7 @@ class Lane:
             await self._part(tx, self.unapplied(batch.events), progress)
             progress.transactions += batch.transactions
             if batch.complete:
-                await tx.checkpoint(self._format(batch.position), batch.commit_time)
+                await tx.checkpoint(self._progress(batch.position), batch.commit_time)
         except BaseException as error:
             self._open = None
             await stack.__aexit__(type(error), error, error.__traceback__)
@@ -270,7 +271,7 @@ class Lane:
             async with self._target.transaction(self.number) as tx:
                 await self._applier.apply(tx, prepared, progress.applied)
                 await self._park(tx, sorted_events, progress)
-                await tx.checkpoint(self._format(at), last.commit_time)
+                await tx.checkpoint(self._progress(at), last.commit_time)
         except ReplicatorError as error:
             if error.action is not Action.ISOLATE:
                 raise
@@ -285,7 +286,7 @@ class Lane:
         async with self._target.transaction(self.number) as tx:
             for event in events:
                 await self._one(tx, event, progress)
-            await tx.checkpoint(self._format(at), events[-1].transaction.commit_time)
+            await tx.checkpoint(self._progress(at), events[-1].transaction.commit_time)
         self._committed(at, progress, 1)
 
     async def replay_run(self, events: Sequence[ChangeEvent], batch: Batch) -> bool:
@@ -298,7 +299,7 @@ class Lane:
         at = position_of(event)
         async with self._target.transaction(self.number) as tx:
             await self._one(tx, event, progress)
-            await tx.checkpoint(self._format(at), event.transaction.commit_time)
+            await tx.checkpoint(self._progress(at), event.transaction.commit_time)
         self._committed(at, progress, 0)
 
     async def _one(self, tx: TargetTransaction, event: ChangeEvent, progress: Progress) -> None:

@@ -134,7 +134,8 @@ def parked_by(letters: Iterable[DeadLetter]) -> Counter[Parked]:
 
 def position_of(event: ChangeEvent) -> Position:
     """The position at which an event has been applied."""
-    return Position(event.transaction.commit_lsn, event.ordinal)
+    transaction = event.transaction
+    return Position(transaction.commit_lsn if transaction.at is None else transaction.at, event.ordinal)
 
 
 def text_key(key: Key) -> tuple[str, ...]:

@@ -227,13 +227,17 @@ class SlotSource:
             self._stream.ping()
             self._arrived.set()
 
-    async def beat(self) -> Position:
+    async def beat(self) -> int:
         """See `ports.Source`."""
-        return Position(await beat(await self._probe.session(), self._feed))
+        return await beat(await self._probe.session(), self._feed)
 
-    async def head(self) -> Position:
+    async def head(self) -> int:
         """See `ports.Source`."""
-        return Position(await self._probe.insert_lsn())
+        return await self._probe.insert_lsn()
+
+    async def passed(self, lsn: int) -> Position:
+        """See `ports.Source`."""
+        return Position(lsn)
 
     async def lag(self) -> SourceLag:
         """See `ports.Source`."""
@@ -241,6 +245,10 @@ class SlotSource:
         return SourceLag(retained_wal_bytes=retained, sent_position=self.format(Position(self._sent)))
 
     def format(self, position: Position) -> str:
+        """See `ports.Source`."""
+        return format_position(position)
+
+    def progress(self, position: Position) -> str:
         """See `ports.Source`."""
         return format_position(position)
 

@@ -172,7 +172,7 @@ async def test_a_restarted_server(make_server: MakeServer, make_database: MakeDa
 
 async def test_a_missing_slot(slot_world: SlotWorld) -> None:
     """A slot that isn't there has lost changes; the error says which and what to do."""
-    position = Position((await slot_world.source().head()).at)
+    position = Position(await slot_world.source().head())
     assert await drop_slot(slot_world.database.dsn, slot_world.slot)
     source = slot_world.source()
 
@@ -202,7 +202,7 @@ async def test_a_checkpoint_past_the_source(slot18: SlotWorld) -> None:
     """A checkpoint beyond the source's WAL means another or a restored server, whose changes would be skipped."""
     head = await slot18.source().head()
 
-    error = await refusal(slot18.source(), Position(head.at + (1 << 40)))
+    error = await refusal(slot18.source(), Position(head + (1 << 40)))
 
     assert ErrorKind.SLOT_LOST is error.kind
 

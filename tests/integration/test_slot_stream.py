@@ -59,7 +59,7 @@ async def test_the_bytes_of_pg_recvlogical(slot_world: SlotWorld, tmp_path: Path
     database.execute("UPDATE items SET body = '' WHERE id = 1; UPDATE items SET id = 3 WHERE id = 2")
     world.commit_echo(7)
     database.execute("DELETE FROM items; TRUNCATE items, others")
-    head = await source.head()
+    head = Position(await source.head())
     await source.start(None)  # now: a session that sees TRUNCATE happen announces the relation once more
     await reached(source, head)
 
@@ -240,7 +240,7 @@ async def test_a_heartbeat_is_no_change(slot18: SlotWorld) -> None:
     await source.beat()
     slot18.commit(1)
     await source.beat()
-    position = await source.beat()
+    position = Position(await source.beat())
 
     batches = await reached(source, position)
 
@@ -256,9 +256,9 @@ async def test_the_head_is_reached_at_a_page_s_beginning(slot18: SlotWorld) -> N
     head = await source.head()
 
     async with asyncio.timeout(10):
-        batches = await reached(source, head)
+        batches = await reached(source, Position(head))
 
-    assert 0 == head.at % (1 << 20)
+    assert 0 == head % (1 << 20)
     assert not keys_of(*batches)
 
 
