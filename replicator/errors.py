@@ -23,8 +23,10 @@ class ErrorKind(StrEnum):
     READ_ONLY = "read_only"  # the target refuses writes (standby, default_transaction_read_only, a fence)
     COMMIT_UNKNOWN = "commit_unknown"  # the answer to COMMIT was lost: only the checkpoint can tell
     SUPERSEDED = "superseded"  # another process holds a higher epoch
+    REASSIGNED = "reassigned"  # a partition of a log belongs to another process now
     SLOT_BUSY = "slot_busy"  # the slot is held by another session
     SLOT_LOST = "slot_lost"  # slot missing, invalidated, or ahead of the checkpoint: changes are lost
+    LOG_LOST = "log_lost"  # a log's offset out of range, its topic gone or made again: changes are lost, or unknown
     DATA = "data"  # the target refuses this row: constraint, length, type, encoding
     UNIQUE = "unique"  # 23505 on an index other than the key: may be a value that moves between rows
     TRANSFORM = "transform"  # a user's transform raised, or returned what can't be written
@@ -52,6 +54,7 @@ ACTIONS: Final[Mapping[ErrorKind, Action]] = {
     ErrorKind.RESOURCES: Action.RETRY,
     ErrorKind.READ_ONLY: Action.RETRY,
     ErrorKind.COMMIT_UNKNOWN: Action.RETRY,
+    ErrorKind.REASSIGNED: Action.RETRY,
     ErrorKind.SLOT_BUSY: Action.RETRY,
     ErrorKind.RESHAPED: Action.RETRY,
     ErrorKind.SUPERSEDED: Action.YIELD,
@@ -59,6 +62,7 @@ ACTIONS: Final[Mapping[ErrorKind, Action]] = {
     ErrorKind.UNIQUE: Action.ISOLATE,
     ErrorKind.TRANSFORM: Action.ISOLATE,
     ErrorKind.SLOT_LOST: Action.STOP,
+    ErrorKind.LOG_LOST: Action.STOP,
     ErrorKind.DECODE: Action.STOP,
     ErrorKind.SCHEMA: Action.STOP,
     ErrorKind.PERMISSION: Action.STOP,

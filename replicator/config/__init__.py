@@ -15,14 +15,10 @@ from replicator.config.models import (
     Cutover,
     Database,
     Http,
-    KafkaStream,
     NoRouter,
     PgbouncerRouter,
     Retry,
     Router,
-    SchemaRegistry,
-    SlotStream,
-    Stream,
     TableMapping,
     Verify,
     WebhookRouter,
@@ -30,12 +26,14 @@ from replicator.config.models import (
 from replicator.config.problems import ConfigError, Problem
 from replicator.config.schema import json_schema
 from replicator.config.secret import Dsn, Secret, WebUrl
+from replicator.config.streams import Capture, KafkaStream, SchemaRegistry, SlotStream, Stream
 from replicator.config.units import format_duration, format_size, parse_duration, parse_size
 
 __all__ = [
     "Address",
     "Apply",
     "Backfill",
+    "Capture",
     "Check",
     "CommandRouter",
     "ConfigError",

@@ -6,61 +6,28 @@ Durations are `timedelta`, sizes are bytes. Scalars arrive as texts (see `docume
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field
 
 from replicator.config.fields import (
     Address,
     BufferSize,
     ConnectorName,
-    Duration,
     Identifier,
     ListenAddress,
-    PlainUrl,
     PositiveDuration,
     PythonFile,
     SingleTable,
-    SlotName,
     TablePattern,
     Tables,
     Text,
 )
 from replicator.config.secret import Dsn, Secret, WebUrl
+from replicator.config.section import Breach, Section
+from replicator.config.streams import SlotStream, Stream
 from replicator.config.units import parse_duration
 from replicator.tables import TableName
-
-
-class Breach(NamedTuple):
-    """A rule over several fields that doesn't hold: where, below the section, and what."""
-
-    at: tuple[str | int, ...]
-    message: str
-
-
-def _refuse(breaches: Iterable[Breach]) -> None:
-    found = list(breaches)
-    if found:
-        text = "; ".join(breach.message for breach in found)
-        raise PydanticCustomError("breaches", "{text}", {"text": text, "breaches": found})
-
-
-class Section(BaseModel):
-    """What all parts of a connector share: frozen, unknown keys are errors, no value in an error's text."""
-
-    model_config: ClassVar[ConfigDict] = ConfigDict(
-        extra="forbid", frozen=True, hide_input_in_errors=True, arbitrary_types_allowed=True
-    )
-
-    @model_validator(mode="after")
-    def _rules(self) -> Self:
-        _refuse(self._breaches())
-        return self
-
-    def _breaches(self) -> Iterable[Breach]:
-        """The rules over several fields that this section breaks."""
-        return ()
 
 
 class Database(Section):
@@ -73,56 +40,6 @@ class Database(Section):
     statement_timeout: PositiveDuration | None = Field(
         default=None, description="Limit of one statement of ours; without it, the server's own."
     )
-
-
-class SlotStream(Section):
-    """Changes straight from a PostgreSQL replication slot: no broker."""
-
-    kind: Literal["slot"] = "slot"
-    slot: SlotName | None = Field(default=None, description="Name of the slot; replicator_<name> if left out.")
-    publication: Identifier | None = Field(
-        default=None, description="Name of the publication; replicator_<name> if left out."
-    )
-    create: bool = Field(default=True, description="Make slot and publication; off where a DBA made them beforehand.")
-    heartbeat_interval: Duration = Field(
-        default=parse_duration("10s"),
-        description="How often an idle database gets a heartbeat, so that its slot moves; 0 is off.",
-    )
-    buffer_bytes_max: BufferSize = Field(
-        default=64 << 20, description="Changes held in memory while the target is busy."
-    )
-
-
-class SchemaRegistry(Section):
-    """Where Avro schemas come from (Confluent's API)."""
-
-    url: PlainUrl = Field(description="Base URL, such as http://registry:8081.")
-    user: Text | None = None
-    password: Secret | None = None
-    ca_file: Text | None = Field(default=None, description="PEM file of the authority to trust.")
-
-
-class KafkaStream(Section):
-    """Changes in Debezium's format from Kafka."""
-
-    kind: Literal["kafka"]
-    bootstrap_servers: Text = Field(description="host:port, several with commas.")
-    format: Literal["debezium-json", "debezium-avro"]
-    topic_prefix: Text = Field(description="Debezium's topic.prefix.")
-    schema_registry: SchemaRegistry | None = Field(default=None, description="Needed for debezium-avro.")
-    connect_url: PlainUrl | None = Field(
-        default=None, description="Kafka Connect's REST API, to check Debezium's configuration."
-    )
-    settings: dict[str, Secret] = Field(
-        default_factory=dict,
-        description="Passed to librdkafka as they are (security.protocol, sasl.password, ...).",
-    )
-
-    def _breaches(self) -> Iterable[Breach]:
-        if self.format == "debezium-avro" and self.schema_registry is None:
-            yield Breach(("format",), "debezium-avro needs schema_registry")
-        if "bootstrap.servers" in self.settings:
-            yield Breach(("settings", "bootstrap.servers"), "belongs into bootstrap_servers")
 
 
 class TableMapping(Section):
@@ -307,18 +224,6 @@ class Http(Section):
             yield Breach(("listen",), "an address beyond loopback needs http.token")
 
 
-def _stream_kind(value: Any) -> str:
-    """The tag of a stream; slot if it names none."""
-    kind = value.get("kind", "slot") if isinstance(value, dict) else getattr(value, "kind", "slot")
-    return kind if isinstance(kind, str) else "slot"
-
-
-Stream = Annotated[
-    Annotated[SlotStream, Tag("slot")] | Annotated[KafkaStream, Tag("kafka")],
-    Discriminator(_stream_kind),
-]
-
-
 class Connector(Section):
     """One migration: where from, where to, and how."""
 
@@ -342,13 +247,13 @@ class Connector(Section):
     @property
     def slot_name(self) -> str:
         """The replication slot's name: given, or `replicator_<name>`."""
-        given = self.stream.slot if isinstance(self.stream, SlotStream) else None
-        return given or f"replicator_{self.name}"
+        return self.stream.slot or f"replicator_{self.name}"
 
     @property
     def publication_name(self) -> str:
         """The publication's name: given, or `replicator_<name>`."""
-        given = self.stream.publication if isinstance(self.stream, SlotStream) else None
+        where = self.stream if isinstance(self.stream, SlotStream) else self.stream.capture
+        given = None if where is None else where.publication
         return given or f"replicator_{self.name}"
 
     def mapping_of(self, table: TableName) -> TableMapping | None:

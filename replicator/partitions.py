@@ -1,0 +1,123 @@
+"""The ports of a source that is a log of several partitions, such as Kafka. A port's docstring is its contract.
+
+log ──Record──▶ RecordDecoder ──RowChange──▶ Source ──▶ feed ──▶ Target, and with it the Ledger of partitions
+▲                          │
+Registry             ProducerProof, Marker: what the log alone can't tell
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from replicator.records import Decoded, Record, RegistrySchema
+
+Partition = tuple[str, int]
+"""Topic and number."""
+
+
+class RecordDecoder(Protocol):
+    """Records of a log to changes: pure; whoever reads the log does what I/O it asks for."""
+
+    def needs(self, record: Record) -> Collection[RegistrySchema]:
+        """The registry's schemas that `decode` needs for this record and has not learned; mostly none.
+
+        Raises:
+            ReplicatorError: DECODE, when the record's framing can't be read.
+
+        """
+
+    def learn(self, schema: RegistrySchema, text: str) -> None:
+        """A schema as the registry has it (Avro's JSON).
+
+        Raises:
+            ReplicatorError: DECODE, when it is none.
+
+        """
+
+    def decode(self, record: Record) -> Decoded:
+        """What the record says.
+
+        Raises:
+            ReplicatorError: DECODE (names topic, partition and offset, what is wrong, and the setting of the producer
+                that would keep what this record has lost); SCHEMA when the table is not what the catalog says.
+
+        """
+
+
+class Registry(Protocol):
+    """A schema registry."""
+
+    async def schema(self, schema: RegistrySchema) -> str:
+        """The schema's text; cached by the caller through `RecordDecoder.learn`.
+
+        Raises:
+            ReplicatorError: CONNECTION (tried again by the caller's session), PERMISSION, DECODE for an unknown id.
+
+        """
+
+
+class Ledger(Protocol):
+    """Who applies which partition of a log, and up to where: in the target, with the rows.
+
+    The transactions of `Target` move what this process holds by compare-and-set of (epoch, offset) for each partition
+    (`TargetTransaction.checkpoint` with the text of `Source.progress`). One whose epoch another process has raised
+    makes the transaction fail with REASSIGNED, and nothing of it is written (P2).
+    """
+
+    async def take_over(self, partitions: Collection[Partition]) -> dict[Partition, int | None]:
+        """Become the one who applies these partitions: raises each one's epoch and waits for (or ends) an open
+        transaction of who held it before. Returns the next offset of each; None for one that nobody has begun.
+
+        Raises:
+            ReplicatorError: CONNECTION, TIMEOUT, PERMISSION.
+
+        """
+
+    async def begin(self, offsets: Mapping[Partition, int]) -> dict[Partition, int]:
+        """Store where partitions begin that nobody has begun; returns where they do begin (another process may have
+        stored it first).
+        """
+
+    async def release(self, partitions: Collection[Partition]) -> None:
+        """Give partitions up whose transactions have ended, so that a successor doesn't wait for anything."""
+
+    async def offsets(self) -> dict[Partition, int]:
+        """The next offset of every partition that somebody has begun: committed with its rows."""
+
+    async def identity(self, cluster: str, topics: Mapping[str, str]) -> None:
+        """Compare with what is stored, or store what isn't: the cluster's id, and each topic's id and partition count
+        (as text `topic id/partitions`).
+
+        Raises:
+            ReplicatorError: LOG_LOST when a topic was made again, has other partitions, or the cluster is another
+                one: what is lost, and what to do.
+
+        """
+
+
+class Marker(Protocol):
+    """The plain side of a source whose changes come through a log: its clock is the WAL."""
+
+    async def beat(self) -> int:
+        """As `Source.beat`."""
+
+    async def head(self) -> int:
+        """As `Source.head`."""
+
+    async def retained_wal_bytes(self) -> int | None:
+        """WAL that the producer's slot holds back; None where that isn't known."""
+
+
+class ProducerProof(Protocol):
+    """Whoever fills the log: Debezium, or our capture."""
+
+    async def produced(self, lsn: int) -> None:
+        """Wait until everything that was committed on the source before `lsn` is in the log, acknowledged. Cancel-safe.
+
+        Raises:
+            ReplicatorError: CONFIG where nothing can prove it; CONNECTION.
+
+        """
