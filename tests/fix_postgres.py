@@ -1,6 +1,7 @@
 """Real PostgreSQL servers, one of each version per test process, and fresh databases on them."""
 
 import contextlib
+import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -64,8 +65,8 @@ def server18() -> Iterator[PostgresServer]:
 
 @pytest.fixture(scope="session")
 def server15() -> Iterator[PostgresServer]:
-    """An old side of an older version."""
-    with new_server(15) as server:
+    """An old side of an older version; REPLICATOR_OLD_MAJOR=13 has another one take its place."""
+    with new_server(int(os.environ.get("REPLICATOR_OLD_MAJOR", "15"))) as server:
         yield server
 
 

@@ -8,8 +8,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from replicator.daemon.databases import FORWARD
 from replicator.daemon.inspection import Ends, open_ends
-from replicator.daemon.parts import FORWARD
 from replicator.errors import ErrorKind, ReplicatorError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from replicator.assess import Finding, Level, assess
 from replicator.assess.findings import sort_findings
 from replicator.compile import Problem, compile_partly
-from replicator.daemon.parts import FORWARD, old_dsn, upgraded_dsn
+from replicator.daemon.databases import FORWARD, old_dsn, upgraded_dsn
 from replicator.engine.derive import AggregateReader
 from replicator.errors import ErrorKind, ReplicatorError
 from replicator.lawcheck import LawCheck

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from replicator.daemon.parts import FORWARD, old_dsn, upgraded_dsn
+from replicator.daemon.databases import FORWARD, old_dsn, upgraded_dsn
 from replicator.engine.backfill import JOB
 from replicator.errors import ErrorKind, ReplicatorError
 from replicator.events import Position

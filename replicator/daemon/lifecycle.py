@@ -15,14 +15,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from replicator.daemon.checks import refuse_losses
-from replicator.daemon.parts import FORWARD, Parts, old_dsn, open_parts, upgraded_dsn
-from replicator.daemon.requests import RequestDesk
+from replicator.daemon.databases import FORWARD, old_dsn, upgraded_dsn
+from replicator.daemon.parts import Parts, open_parts
+from replicator.daemon.requests import LetterWatch, RequestDesk
 from replicator.daemon.schema import SchemaGuard
 from replicator.daemon.streaming import Streaming, StreamingOptions, unless_stopped
 from replicator.engine.apply import Applier
@@ -32,19 +33,19 @@ from replicator.engine.deferred import DeferredAggregates
 from replicator.engine.feed import Feed
 from replicator.engine.pace import Pace
 from replicator.engine.resync import Resync
-from replicator.events import Position
 from replicator.postgres.clock import clock_offset
 from replicator.postgres.lsn import format_lsn
-from replicator.postgres.publication import ensure_publication
-from replicator.postgres.session import connect
-from replicator.postgres.slots import ensure_slot, lost_slot, read_slot
+from replicator.postgres.state import open_state
 from replicator.telemetry import ConnectorStatus, FeedStatus, State
 
 if TYPE_CHECKING:
     from replicator.config import Connector
     from replicator.mapping import Mappings
-    from replicator.postgres.slot import SlotSource
+    from replicator.ports import Checkpoint, Source
     from replicator.postgres.takeover import Holder
+
+FOLLOW_SECONDS: Final = 1.0
+"""How often a process that doesn't lead its group looks whether there is something to follow."""
 
 
 class Lifecycle:
@@ -91,74 +92,73 @@ class _Session:
         self._status = status
         self._pace = pace
         self._log = log
-        self._source: SlotSource
+        self._source: Source
+        self._follows = False
         self._mappings: Mappings
         self._schema: SchemaGuard
 
     async def prepare(self) -> None:
-        """Compile, take over, and see that publication and slot are there."""
+        """Compile, take over (in a group: lead it, or follow who does), and see that no change will be missed."""
         parts, connector = self._parts, self._parts.connector
         self._status.enter(State.PREPARING, time.time())
         self._mappings = await parts.mappings()
         await refuse_losses(connector)
-        self._source = parts.source(self._mappings)
+        self._source = parts.intake.source(self._mappings)
         self._status.declare(str(table.name) for table in self._mappings.target_tables)
         self._status.clock_offset = await clock_offset(old_dsn(connector), connector.name)
-        checkpoints = await parts.target.take_over(connector.apply.lanes)
-        await self._enter(State.PREPARING)
-        copies = await parts.store.load(JOB)
-        known = [self._source.parse(one.position) for one in checkpoints if one.position is not None]
-        begun = bool(copies or known)
         self._schema = SchemaGuard(parts, self._mappings, self._status)
-        without_copy = (
-            () if connector.backfill.enabled or not begun else [mapping.name for mapping in self._mappings.all]
-        )
-        await self._schema.begin((*copies, *without_copy))
-        extended = await self._publish()
-        await self._hold_back(begun=begun, since=min(known, default=None))
+        checkpoints = await parts.target.take_over(parts.intake.lanes)
+        if parts.intake.group and not await self._lead_unless_copied():
+            self._follows = True
+            return
+        await self._enter(State.PREPARING)
+        await self._make_ready(checkpoints)
+
+    async def _lead_unless_copied(self) -> bool:
+        """Become the group's leader; False as soon as another one leads and there is nothing left to copy."""
+        leading = asyncio.ensure_future(self._parts.target.lead())
+        try:
+            while True:
+                await asyncio.wait([leading], timeout=FOLLOW_SECONDS)
+                if leading.done():
+                    await leading
+                    return True
+                if await self._streams_already():
+                    return False
+        finally:
+            leading.cancel()
+
+    async def _streams_already(self) -> bool:
+        connector = self._parts.connector
+        async with open_state(upgraded_dsn(connector), connector.name) as state:
+            feeds = await state.feeds()
+        return any(feed.feed == FORWARD and feed.state in (State.CATCHING_UP, State.STREAMING) for feed in feeds)
+
+    async def _make_ready(self, checkpoints: Sequence[Checkpoint]) -> None:
+        parts, connector = self._parts, self._parts.connector
+        copies = await parts.store.load(JOB)
+        begun = bool(copies) or any(one.position is not None for one in checkpoints)
+        await self._look(copies, begun=begun)
+        wanted = connector.backfill.enabled
+        extended = await parts.intake.ready(self._mappings, checkpoints, copied=bool(copies), copies=wanted)
         if extended or (
-            connector.backfill.enabled
+            wanted
             and not all(mapping.name in copies and copies[mapping.name].complete for mapping in self._mappings.all)
         ):
             # What they commit later is in the stream; what they committed before a chunk's snapshot has to be in it.
             self._log.info("waiting for the transactions that run on the source")
             await parts.reader.wait_for_running()
 
-    async def _publish(self) -> bool:
-        """See that the publication carries all mapped tables; returns whether something was added to it now."""
-        connector, stream = self._parts.connector, self._parts.stream
-        found = await ensure_publication(
-            old_dsn(connector),
-            connector.publication_name,
-            self._mappings.source_tables,
-            create=stream.create,
-            heartbeat=stream.heartbeat_interval.total_seconds() > 0,
-        )
-        if found.created or found.added:
-            self._log.info(
-                "publication made" if found.created else "publication extended",
-                publication=connector.publication_name,
-                tables=len(found.added),
-            )
-        return found.created or bool(found.added)
-
-    async def _hold_back(self, *, begun: bool, since: Position | None) -> None:
-        """See that the slot holds back what happens from now on; one that has gone missing is never made again."""
-        connector = self._parts.connector
-        dsn, name = old_dsn(connector), connector.slot_name
-        if begun:
-            async with await connect(dsn, f"{connector.name}/{FORWARD}/setup") as connection:
-                if await read_slot(connection, name) is None:
-                    lost = "since the copy began" if since is None else f"after {self._source.format(since)}"
-                    raise lost_slot(name, "it does not exist", lost)
-            return
-        lsn, made = await ensure_slot(dsn, name, create=self._parts.stream.create)
-        self._log.info("slot made" if made else "slot found", slot=name, position=format_lsn(lsn))
+    async def _look(self, copies: Collection[str], *, begun: bool) -> None:
+        """See what became of the mapped tables while nobody looked."""
+        enabled = self._parts.connector.backfill.enabled
+        without_copy = () if enabled or not begun else [mapping.name for mapping in self._mappings.all]
+        await self._schema.begin((*copies, *without_copy))
 
     async def copy(self) -> None:
         """The rest of the backfill, where one is wanted."""
         parts, settings = self._parts, self._parts.connector.backfill
-        if not settings.enabled:
+        if not settings.enabled or self._follows:
             return
         retry = parts.connector.apply.retry
         await self._enter(State.COPYING)
@@ -196,9 +196,11 @@ class _Session:
             pace=self._pace,
         )
         options = StreamingOptions(
-            heartbeat_seconds=parts.stream.heartbeat_interval.total_seconds(),
+            heartbeat_seconds=parts.intake.heartbeat_seconds,
             caught_up_at=await parts.store.caught_up_lsn(),
             until_caught_up=until_caught_up,
+            follows=self._follows,
+            proves=parts.intake.proves,
         )
         resync = self._resync(feed)
 
@@ -208,15 +210,18 @@ class _Session:
             return "; ".join([await self._copy_again(table, resync, streaming) for table in tables])
 
         desk = RequestDesk(upgraded_dsn(connector), connector.name, FORWARD, feed, copy_again)
+        letters = LetterWatch(upgraded_dsn(connector), connector.name, feed)
         streaming = Streaming(
             feed,
             source,
             self._status,
             options,
             enter=self._enter,
+            lead=self._lead,
             settle=self._deferred(feed).settle,
             serve=desk.serve,
             watch=self._schema.run,
+            follow=letters.run if parts.intake.group else None,
         )
         await self._enter(State.CATCHING_UP)
         try:
@@ -279,8 +284,19 @@ class _Session:
             dead_letters=parts.dead_letters,
         )
 
+    async def _lead(self) -> None:
+        """Returns once the jobs beside the feed are this process's: at once, but for one that follows a leader."""
+        if not self._follows:
+            return
+        await self._parts.target.lead()
+        self._follows = False
+        self._log.info("leading")
+        await self._look(await self._parts.store.load(JOB), begun=True)
+        await self._enter(self._status.state)
+
     async def _enter(self, state: State) -> None:
         """Change the state, here and in the target, where scripts read it."""
         self._status.enter(state, time.time())
-        self._status.epoch = self._parts.target.epoch
-        await self._parts.target.tell(str(state))
+        if not self._follows:
+            self._status.epoch = self._parts.target.epoch
+            await self._parts.target.tell(str(state))

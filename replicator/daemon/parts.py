@@ -7,9 +7,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from replicator.codecs.pgoutput import PgoutputDecoder
 from replicator.compile import compile_mappings
 from replicator.config import SlotStream
+from replicator.daemon.databases import FORWARD, old_dsn, upgraded_dsn
+from replicator.daemon.intake import Intake, SlotIntake
 from replicator.engine.feed import FeedSettings
 from replicator.engine.lane import LaneSettings
 from replicator.errors import ErrorKind, ReplicatorError
@@ -17,45 +18,16 @@ from replicator.postgres.backfill_state import PostgresBackfillStore
 from replicator.postgres.copying import PostgresChunkTarget
 from replicator.postgres.reader import PostgresReader
 from replicator.postgres.schema_state import PostgresSchemaStore
-from replicator.postgres.session import configured
-from replicator.postgres.sessions import origin_prefix
-from replicator.postgres.slot import SlotSource
 from replicator.postgres.target import PostgresTarget
 from replicator.transforms import load_transforms
 
 if TYPE_CHECKING:
-    from replicator.config import Connector, Database
+    from replicator.config import Connector
     from replicator.mapping import Mappings
     from replicator.postgres.takeover import Holder
 
-FORWARD: Final = "forward"
-REVERSE: Final = "reverse"
 _READS: Final = 4
 """Snapshots that a feed and its jobs may hold at once, beside the backfill's workers."""
-
-
-def old_dsn(connector: Connector) -> str:
-    """The old database's connection string, with the connector's limits.
-
-    Raises:
-        ReplicatorError: CONFIG.
-
-    """
-    return _dsn(connector.old)
-
-
-def upgraded_dsn(connector: Connector) -> str:
-    """The upgraded database's, likewise."""
-    return _dsn(connector.upgraded)
-
-
-def _dsn(database: Database) -> str:
-    limit = database.statement_timeout
-    return configured(
-        database.dsn.reveal(),
-        connect_timeout=database.connect_timeout.total_seconds(),
-        statement_timeout=None if limit is None else limit.total_seconds(),
-    )
 
 
 @dataclass(frozen=True)
@@ -64,7 +36,7 @@ class Parts:
 
     Attributes:
         connector: the file.
-        stream: how changes are read.
+        intake: how changes are read.
         reader: of the old database.
         target: the upgraded one.
         store: progress of copies, in the target.
@@ -74,7 +46,7 @@ class Parts:
     """
 
     connector: Connector
-    stream: SlotStream
+    intake: Intake
     reader: PostgresReader
     target: PostgresTarget
     store: PostgresBackfillStore
@@ -93,27 +65,12 @@ class Parts:
         old, upgraded = await self.reader.catalog(), await self.target.catalog()
         return compile_mappings(connector.tables, transforms, old, upgraded, forward=True)
 
-    def source(self, mappings: Mappings) -> SlotSource:
-        """The old database's changes, those of the reverse feed left out."""
-        connector = self.connector
-        return SlotSource(
-            old_dsn(connector),
-            connector=connector.name,
-            feed=FORWARD,
-            slot=connector.slot_name,
-            publication=connector.publication_name,
-            decoder=PgoutputDecoder(),
-            tables=[table.name for table in mappings.source_tables],
-            buffer_bytes_max=self.stream.buffer_bytes_max,
-            drop_origins=origin_prefix(connector.name, REVERSE),
-        )
-
     @property
     def feed_settings(self) -> FeedSettings:
         """As the connector says."""
         apply = self.connector.apply
         return FeedSettings(
-            lanes=apply.lanes,
+            lanes=self.intake.lanes,
             batch_rows_max=apply.batch_rows_max,
             batch_bytes_max=apply.batch_bytes_max,
             lane=LaneSettings(
@@ -138,23 +95,29 @@ async def open_parts(connector: Connector, former: Holder | None = None) -> Asyn
         former: who held the feed in an earlier attempt of this process: not taken back from a successor.
 
     Raises:
-        ReplicatorError: CONFIG for a stream that this program can't read.
+        ReplicatorError: CONFIG.
 
     """
-    if not isinstance(connector.stream, SlotStream):
-        raise ReplicatorError(
-            f"stream.kind {connector.stream.kind} can't be run by this version",
-            kind=ErrorKind.CONFIG,
-            hint="Use stream.kind: slot",
-        )
     old, upgraded = old_dsn(connector), upgraded_dsn(connector)
     name = f"{connector.name}/{FORWARD}"
     reader = PostgresReader(old, name, connections_max=connector.backfill.workers + _READS)
     target = PostgresTarget(upgraded, connector=connector.name, feed=FORWARD, source_dsn=old, former=former)
     store = PostgresBackfillStore(upgraded, connector.name, FORWARD)
     schema = PostgresSchemaStore(upgraded, connector.name, FORWARD)
+    intake = _intake(connector)
     try:
-        yield Parts(connector, connector.stream, reader, target, store, PostgresChunkTarget(), schema)
+        yield Parts(connector, intake, reader, target, store, PostgresChunkTarget(), schema)
     finally:
+        await intake.close()
         await target.close()
         await reader.close()
+
+
+def _intake(connector: Connector) -> Intake:
+    if isinstance(connector.stream, SlotStream):
+        return SlotIntake(connector, connector.stream)
+    raise ReplicatorError(
+        f"stream.kind {connector.stream.kind} can't be run by this version",
+        kind=ErrorKind.CONFIG,
+        hint="Use stream.kind: slot",
+    )

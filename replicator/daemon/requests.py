@@ -23,6 +23,43 @@ LOOK_SECONDS: Final = 10.0
 """Requests are looked for this often even when nobody has told of one."""
 
 
+class LetterWatch:
+    """Keeps the parked keys of one process of a group as the queue in the target has them.
+
+    Args:
+        dsn: the target.
+        connector: its name.
+        feed: running.
+
+    """
+
+    def __init__(self, dsn: str, connector: str, feed: Feed) -> None:
+        self._dsn = dsn
+        self._connector = connector
+        self._feed = feed
+
+    async def run(self) -> None:
+        """Until cancelled.
+
+        Raises:
+            ReplicatorError: CONNECTION.
+
+        """
+        woken = asyncio.Event()
+
+        async def listen() -> None:
+            async with open_state(self._dsn, self._connector) as state:
+                async for _ in state.woken():
+                    woken.set()
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(listen())
+            while True:
+                await wait_at_most(woken, LOOK_SECONDS)
+                woken.clear()
+                await self._feed.reload_letters()
+
+
 class RequestDesk:
     """Carries out requests beside a running feed.
 
@@ -70,14 +107,7 @@ class RequestDesk:
                     message, failed = await self._outcome(request)
                     await state.end(request, message, failed=failed)
                     self._log.info("request carried out", request=request.kind, outcome=message, failed=failed)
-                await self._wait()
-
-    async def _wait(self) -> None:
-        waiting = asyncio.ensure_future(self._woken.wait())
-        try:
-            await asyncio.wait([waiting], timeout=LOOK_SECONDS)
-        finally:
-            waiting.cancel()
+                await wait_at_most(self._woken, LOOK_SECONDS)
 
     async def _outcome(self, request: Request) -> tuple[str, bool]:
         """What to answer, and whether it failed."""
@@ -96,3 +126,12 @@ class RequestDesk:
         if request.kind == "resync":
             return await self._resync(request.payload["mappings"])
         raise ReplicatorError(f"this daemon knows no request of kind {request.kind!r}", kind=ErrorKind.CONFIG)
+
+
+async def wait_at_most(event: asyncio.Event, seconds: float) -> None:
+    """Return when the event is set, or the time is up."""
+    waiting = asyncio.ensure_future(event.wait())
+    try:
+        await asyncio.wait([waiting], timeout=seconds)
+    finally:
+        waiting.cancel()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from replicator.daemon.parts import old_dsn
+from replicator.daemon.databases import old_dsn
 from replicator.engine.changes import Change, ChangeKind, Effect
 from replicator.engine.watch import SchemaWatch
 from replicator.errors import ErrorKind, ReplicatorError

@@ -43,12 +43,16 @@ class StreamingOptions:
         heartbeat_seconds: how often an idle source gets a heartbeat; 0 is never.
         caught_up_at: the feed is consistent once it has passed this LSN.
         until_caught_up: end the feed once it has passed what is committed when it becomes consistent.
+        follows: another process does the jobs beside the feed, as far as is known at the start.
+        proves: whether the source can prove that something is applied; without, freshness is unknown.
 
     """
 
     heartbeat_seconds: float
     caught_up_at: int
     until_caught_up: bool = False
+    follows: bool = False
+    proves: bool = True
 
 
 class Streaming:
@@ -60,8 +64,10 @@ class Streaming:
         status: the feed's.
         options: see `StreamingOptions`.
         enter: changes the state.
+        lead: returns once this process is the one that does the jobs beside the feed.
         settle: writes what was kept out of the copy, once the feed has passed every snapshot.
         serve: carries out requests, until cancelled.
+        follow: keeps up with what other processes of a group do, until cancelled; None where there are none.
         watch: looks for changes that the stream doesn't tell, until cancelled.
 
     """
@@ -74,21 +80,26 @@ class Streaming:
         options: StreamingOptions,
         *,
         enter: Callable[[State], Awaitable[None]],
+        lead: Callable[[], Awaitable[None]],
         settle: Callable[[Callable[[int], Awaitable[None]]], Awaitable[None]],
         serve: Callable[[], Coroutine[Any, Any, None]],
         watch: Callable[[], Coroutine[Any, Any, None]],
+        follow: Callable[[], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
         self._feed = feed
         self._source = source
         self._status = status
         self._options = options
         self._enter = enter
+        self._lead = lead
         self._settle = settle
         self._serve = serve
         self._watch = watch
+        self._follow = follow
         self._log = structlog.get_logger("replicator.daemon").bind(connector=status.connector, feed=status.feed)
         self._beats = options.heartbeat_seconds > 0
         self._consistent = asyncio.Event()
+        self._leads = asyncio.Event()
         self._settling = asyncio.Lock()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -103,10 +114,14 @@ class Streaming:
                 group.create_task(self._catch_up(stop)),
                 group.create_task(self._settle_again()),
                 group.create_task(self._watch_lag()),
-                group.create_task(self._prove()),
-                group.create_task(self._once_begun(self._serve)),
-                group.create_task(self._once_begun(self._watch)),
+                group.create_task(self._begin_to_lead()),
+                group.create_task(self._as_leader(self._serve)),
+                group.create_task(self._as_leader(self._watch)),
             ]
+            if self._follow is not None:
+                watches.append(group.create_task(self._follow_others(self._follow)))
+            if self._options.proves:
+                watches.append(group.create_task(self._prove()))
             try:
                 await self._feed.run(stop)
             finally:
@@ -126,19 +141,22 @@ class Streaming:
     async def settled(self, lsn: int) -> None:
         """Stream: the target agrees with the source once the feed has passed this, and what was kept out is written."""
         await self._reach(lsn)
-        async with self._settling:
-            await self._settle(self._reach)
+        if not self._options.follows:
+            await self._leads.wait()
+            async with self._settling:
+                await self._settle(self._reach)
         await self._enter(State.STREAMING)
 
     async def _settle_again(self) -> None:
         """What the feed itself has left out, because of rows whose end lay ahead, is written once it has passed it."""
         deferred = self._feed.resolver.deferred
         await self._consistent.wait()
+        await self._leads.wait()
         while True:
-            await deferred.wait()
-            deferred.clear()
             async with self._settling:
                 await self._settle(self._reach)
+            await deferred.wait()
+            deferred.clear()
 
     async def _mark(self) -> int:
         """An LSN after everything that is committed on the source now; by a heartbeat, where it takes one."""
@@ -167,9 +185,19 @@ class Streaming:
         finally:
             reached.cancel()
 
-    async def _once_begun(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Work that writes to the target: not before the feed has taken over, which ends the sessions before it."""
+    async def _begin_to_lead(self) -> None:
+        """Not before the feed has taken over, which ends the sessions before it."""
         await self._feed.reach(Position(0))
+        await self._lead()
+        self._leads.set()
+
+    async def _follow_others(self, follow: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        await self._feed.reach(Position(0))
+        await follow()
+
+    async def _as_leader(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Work that writes to the target."""
+        await self._leads.wait()
         await work()
 
     async def _prove(self) -> None:

@@ -166,7 +166,7 @@ class Applier:
         """
         if not events:
             return []
-        first = events[0].transaction.commit_lsn if plain else 0
+        first = _oldest(events) if plain else 0
         return [self._prepare(segment, first) for segment in self.reducer.split(events)]
 
     def _prepare(self, segment: Segment, first: int) -> Prepared:
@@ -365,3 +365,10 @@ def _key_at(row: Values, at: tuple[int, ...]) -> Key | None:
     values = [row[place] for place in at]
     key = tuple(value for value in values if isinstance(value, bytes))
     return key if len(key) == len(at) else None
+
+
+def _oldest(events: Sequence[ChangeEvent]) -> int:
+    """The lowest LSN of a batch: where the stream has no order by LSN, any event may have it."""
+    if events[0].transaction.at is None:
+        return events[0].transaction.commit_lsn
+    return min(event.transaction.commit_lsn for event in events)

@@ -21,7 +21,7 @@ from replicator.engine.cuts import Cuts
 from replicator.engine.lane import Lane, LaneSettings
 from replicator.engine.letters import LetterDesk
 from replicator.engine.pace import Pace
-from replicator.engine.parking import Parking
+from replicator.engine.parking import Parking, parked_by
 from replicator.engine.recent import RecentTransactions
 from replicator.engine.spread import Spread
 from replicator.engine.unique import UniqueResolver
@@ -121,6 +121,17 @@ class Feed:
         """Forget parked changes; their aggregates may differ from then on, until the next change or a resync."""
         return await self.between(lambda: self._desk.discard(ids))
 
+    async def reload_letters(self) -> None:
+        """Take the dead letter queue as it stands now: other processes of a group park and free keys, too."""
+
+        async def reload() -> str:
+            letters = await self._target.dead_letters()
+            self._parking.parked = parked_by(letters)
+            self._status.dead_letters = len(letters)
+            return ""
+
+        await self.between(reload)
+
     def add_cut(self, cut: MultisetCut) -> None:
         """Drop what a new copy of a table without a key holds; called from work between two batches."""
         self._cuts.add(cut)
@@ -173,7 +184,7 @@ class Feed:
         self._applier.raise_floor(await source.head())
         self._applier.expect_rows(await self._store.caught_up_lsn())
         letters = await self._target.dead_letters()
-        parking = Parking(self._mappings, source, letters)
+        self._parking = parking = Parking(self._mappings, source, letters)
         status.dead_letters = len(letters)
         self._lanes = [
             Lane(

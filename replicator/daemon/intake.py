@@ -1,0 +1,149 @@
+"""Intake: how a feed gets its changes. The source itself, and what must be there before it can begin.
+
+slot     one process; publication and slot on the old database
+kafka    a group of processes, one of which leads; topics that somebody else fills
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
+
+from replicator.codecs.pgoutput import PgoutputDecoder
+from replicator.daemon.databases import FORWARD, REVERSE, old_dsn
+from replicator.postgres.lsn import format_lsn
+from replicator.postgres.publication import ensure_publication
+from replicator.postgres.session import connect
+from replicator.postgres.sessions import origin_prefix
+from replicator.postgres.slot import SlotSource, parse_position
+from replicator.postgres.slots import ensure_slot, lost_slot, read_slot
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from replicator.config import Connector, SlotStream
+    from replicator.mapping import Mappings
+    from replicator.ports import Checkpoint, Source
+
+
+class Intake(Protocol):
+    """One connector's way to its changes."""
+
+    @property
+    def group(self) -> bool:
+        """Whether several processes may share the stream; jobs are then the leader's alone."""
+
+    @property
+    def lanes(self) -> int:
+        """Lanes of one process."""
+
+    @property
+    def heartbeat_seconds(self) -> float:
+        """How often an idle source gets a heartbeat; 0 is never."""
+
+    @property
+    def proves(self) -> bool:
+        """Whether `Source.passed` is a proof; else what is applied can't be known, only what has arrived."""
+
+    def source(self, mappings: Mappings) -> Source:
+        """The old database's changes, those of the reverse feed left out; not started."""
+
+    async def ready(self, mappings: Mappings, checkpoints: Sequence[Checkpoint], *, copied: bool, copies: bool) -> bool:
+        """See that from now on no change is missed.
+
+        Args:
+            mappings: of the feed.
+            checkpoints: as the target had them.
+            copied: whether a copy has begun.
+            copies: whether one is to be made.
+
+        Returns:
+            Whether a table was added to the stream now: then a copy of it waits for the writers of this moment.
+
+        Raises:
+            ReplicatorError: SLOT_LOST, LOG_LOST, when what was there is gone; CONFIG, PERMISSION, CONNECTION.
+
+        """
+
+    async def close(self) -> None:
+        """End what the source leaves open. Idempotent."""
+
+
+class SlotIntake:
+    """See `Intake`."""
+
+    group = False
+    proves = True
+
+    def __init__(self, connector: Connector, stream: SlotStream) -> None:
+        self._connector = connector
+        self._stream = stream
+        self._log = structlog.get_logger("replicator.daemon").bind(connector=connector.name, feed=FORWARD)
+
+    @property
+    def lanes(self) -> int:
+        """See `Intake`."""
+        return self._connector.apply.lanes
+
+    @property
+    def heartbeat_seconds(self) -> float:
+        """See `Intake`."""
+        return self._stream.heartbeat_interval.total_seconds()
+
+    def source(self, mappings: Mappings) -> SlotSource:
+        """See `Intake`."""
+        connector = self._connector
+        return SlotSource(
+            old_dsn(connector),
+            connector=connector.name,
+            feed=FORWARD,
+            slot=connector.slot_name,
+            publication=connector.publication_name,
+            decoder=PgoutputDecoder(),
+            tables=[table.name for table in mappings.source_tables],
+            buffer_bytes_max=self._stream.buffer_bytes_max,
+            drop_origins=origin_prefix(connector.name, REVERSE),
+        )
+
+    async def ready(self, mappings: Mappings, checkpoints: Sequence[Checkpoint], *, copied: bool, copies: bool) -> bool:
+        """See `Intake`. Makes publication and slot, where the connector says so."""
+        del copies
+        extended = await self._publish(mappings)
+        since = [one.position for one in checkpoints if one.position is not None]
+        await self._hold_back(begun=copied or bool(since), since=since)
+        return extended
+
+    async def _publish(self, mappings: Mappings) -> bool:
+        """See that the publication carries all mapped tables; returns whether something was added to it now."""
+        connector = self._connector
+        found = await ensure_publication(
+            old_dsn(connector),
+            connector.publication_name,
+            mappings.source_tables,
+            create=self._stream.create,
+            heartbeat=self.heartbeat_seconds > 0,
+        )
+        if found.created or found.added:
+            self._log.info(
+                "publication made" if found.created else "publication extended",
+                publication=connector.publication_name,
+                tables=len(found.added),
+            )
+        return found.created or bool(found.added)
+
+    async def _hold_back(self, *, begun: bool, since: Sequence[str]) -> None:
+        """See that the slot holds back what happens from now on; one that has gone missing is never made again."""
+        connector = self._connector
+        dsn, name = old_dsn(connector), connector.slot_name
+        if begun:
+            async with await connect(dsn, f"{connector.name}/{FORWARD}/setup") as connection:
+                if await read_slot(connection, name) is None:
+                    lost = f"after {min(since, key=parse_position)}" if since else "since the copy began"
+                    raise lost_slot(name, "it does not exist", lost)
+            return
+        lsn, made = await ensure_slot(dsn, name, create=self._stream.create)
+        self._log.info("slot made" if made else "slot found", slot=name, position=format_lsn(lsn))
+
+    async def close(self) -> None:
+        """See `Intake`."""
