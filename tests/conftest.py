@@ -1,6 +1,7 @@
 """Fixtures come from the plugins beside this file: one file a subject."""
 
 pytest_plugins = (
+    "tests.fix_connect",
     "tests.fix_postgres",
     "tests.fix_proxy",
     "tests.fix_replicator",

@@ -1,0 +1,112 @@
+"""The proof that Debezium has put into Kafka what was committed on the source: its committed source offset.
+
+The slot proves nothing here: Debezium may confirm to it while records are still in flight on other partitions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Final
+
+from replicator.errors import ErrorKind, ReplicatorError
+
+if TYPE_CHECKING:
+    from replicator.kafka.connect import ConnectClient
+    from replicator.partitions import Marker
+
+_POLL_SECONDS: Final = 0.1
+_PATIENCE_SECONDS: Final = 60.0
+"""A worker that restarts, or a rolling upgrade of all, is back by then."""
+_BEAT_AFTER_SECONDS: Final = 1.0
+"""By then a busy source, or the caller's own mark, has been heard of if it is heard of soon."""
+
+
+class DebeziumProof:
+    """`partitions.ProducerProof` by Kafka Connect's REST API.
+
+    The offset moves only with commits that Debezium is shown, and with records that carry it: an idle source needs a
+    beat after the LSN, which is written here where nothing else was heard of, and Debezium's `heartbeat.interval.ms`.
+
+    Args:
+        connect: None where the connector names no Connect; then nothing is proven.
+        topic_prefix: Debezium's.
+        marker: of the source.
+        beat_seconds: beats are no closer than this; 0 never beats.
+        patience_seconds: how long nobody may answer before that is an error.
+
+    """
+
+    def __init__(
+        self,
+        connect: ConnectClient | None,
+        topic_prefix: str,
+        marker: Marker,
+        *,
+        beat_seconds: float,
+        patience_seconds: float = _PATIENCE_SECONDS,
+    ) -> None:
+        self._connect = connect
+        self._topic_prefix = topic_prefix
+        self._marker = marker
+        self._beat_seconds = beat_seconds
+        self._beat_next = 0.0
+        self._patience = patience_seconds
+
+    async def produced(self, lsn: int) -> None:
+        """See `partitions.ProducerProof`."""
+        connect = self._connect
+        if connect is None:
+            raise ReplicatorError(
+                "nothing can prove that Debezium has put everything into Kafka",
+                kind=ErrorKind.CONFIG,
+                hint="Name Kafka Connect's REST API in stream.connect_url, and Debezium's connector there in "
+                "stream.connect_name",
+            )
+        began = answered = time.monotonic()
+        while True:
+            try:
+                committed = await self._committed(connect)
+                answered = time.monotonic()
+            except ReplicatorError as error:
+                if error.kind is not ErrorKind.CONNECTION or time.monotonic() - answered > self._patience:
+                    raise
+                committed = None
+            # Not at the LSN itself: the record that tells a transaction's end (in the transaction topic) follows the
+            # first one that carries its LSN, and whatever is past it follows both.
+            if committed is not None and committed > lsn:
+                return
+            if time.monotonic() - began >= _BEAT_AFTER_SECONDS:
+                await self._beat()
+            await asyncio.sleep(_POLL_SECONDS)
+
+    async def _beat(self) -> None:
+        """Have something committed on the source, so that an idle one is heard of."""
+        now = time.monotonic()
+        if not self._beat_seconds or now < self._beat_next:
+            return
+        self._beat_next = now + self._beat_seconds
+        try:
+            await self._marker.beat()
+        except ReplicatorError as error:
+            if error.kind is not ErrorKind.PERMISSION:
+                raise
+            # Then only the application's own commits move the offset.
+
+    async def _committed(self, connect: ConnectClient) -> int | None:
+        """End of the newest transaction that is wholly in the log; None for none yet.
+
+        Raises:
+            ReplicatorError: CONFIG when it works for another `topic.prefix`; else as `ConnectClient`.
+
+        """
+        offsets = await connect.offsets()
+        ours = next((one for one in offsets if one.server == self._topic_prefix), None)
+        if ours is None and offsets:
+            raise ReplicatorError(
+                f"Debezium's connector {connect.name} has never filled topics of {self._topic_prefix}, but of "
+                f"{', '.join(sorted(one.server for one in offsets))}",
+                kind=ErrorKind.CONFIG,
+                hint="stream.topic_prefix and Debezium's topic.prefix must be the same",
+            )
+        return None if ours is None else ours.lsn_commit
