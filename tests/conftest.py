@@ -2,6 +2,7 @@
 
 pytest_plugins = (
     "tests.fix_connect",
+    "tests.fix_kafka",
     "tests.fix_postgres",
     "tests.fix_proxy",
     "tests.fix_replicator",

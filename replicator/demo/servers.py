@@ -9,10 +9,8 @@ import atexit
 import contextlib
 import os
 import pwd
-import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -26,16 +24,14 @@ import psycopg
 from psycopg import sql
 
 from replicator.demo.installation import find_bindir, server_major
+from replicator.demo.loopback import HOST, free_port
 
 __all__ = ["PostgresServer", "ServerError", "StopMode", "find_bindir", "server_major"]
 
-HOST = "127.0.0.1"
 START_SECONDS_MAX = 60.0
 STOP_SECONDS_MAX = 60.0
 POLL_SECONDS = 0.02
 
-# Below the range that the kernel takes for outgoing connections: a port stays ours over a restart.
-_PORTS = range(15_000, 32_000)
 _STOP_SIGNALS = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 _UNPRIVILEGED = ("postgres", "nobody")
 
@@ -97,7 +93,7 @@ class PostgresServer:
         if self.major is None:
             raise ServerError(f"{found} holds no postgres that runs here")
         self.host = HOST
-        self.port = _free_port()
+        self.port = free_port()
         self._settings = _SETTINGS | {"fsync": "on" if fsync else "off"} | dict(settings or {})
         self._user = _server_user()
         self._process: subprocess.Popen[bytes] | None = None
@@ -163,7 +159,7 @@ class PostgresServer:
                 return
             complaint = self.log[seen:]
             if first and "could not bind" in complaint:
-                self.port = _free_port()
+                self.port = free_port()
             # After a kill the orphaned backends hold the old shared memory for a moment.
             elif "pre-existing shared memory block" not in complaint:
                 raise ServerError(f"PostgreSQL {self.major} did not start:\n{complaint[-4000:]}")
@@ -356,15 +352,6 @@ def _server_user() -> pwd.struct_passwd | None:
         with contextlib.suppress(KeyError):
             return pwd.getpwnam(name)
     raise ServerError(f"PostgreSQL can't run as root, and none of {_UNPRIVILEGED} exists here")
-
-
-def _free_port() -> int:
-    while True:
-        port = secrets.choice(_PORTS)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((HOST, port))
-            return port
 
 
 def _watch(home: Path) -> subprocess.Popen[bytes]:

@@ -1,0 +1,126 @@
+"""A real Kafka for the tests, shared by all workers of a run; without Java or the parts, librdkafka's mock cluster.
+
+How to use it:
+
+- `kafka` is a broker: `kafka.bootstrap`. Topics of other tests are on it, so begin every topic, group and
+  transactional id with `topic_prefix`, which is fresh in each test. Nobody may stop this broker. Topics are made when
+  first written to (one partition), or with `AdminClient.create_topics`.
+- `real_kafka` is the same for a test that needs what the mock lacks (transactions across restarts, ACLs, log
+  deletion, admin requests, more than 5 MB a partition): skipped where there is only the mock.
+- `make_kafka()` starts a broker for this test alone, to be stopped, killed, frozen or set up otherwise: settings,
+  further listeners (`listeners={"SCRAM": "SASL_PLAINTEXT"}`, `.address("SCRAM")`), an address to advertise in its
+  place (a proxy's: make it with `start=False`, set `.advertised["PLAINTEXT"]`, then `.start()`). Two seconds each.
+
+The parts come by `make parts`, into the user's cache. REPLICATOR_REQUIRE=kafka,debezium,registry makes their absence
+a failure. The classes are in replicator/demo/kafka_parts; their methods block, so a test with a loop calls them by
+`asyncio.to_thread`.
+"""
+
+import contextlib
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+from confluent_kafka import Producer
+
+from replicator.demo.kafka_parts import broker
+from replicator.demo.kafka_parts.broker import KafkaServer
+from replicator.demo.kafka_parts.fetch import Parts
+from replicator.demo.kafka_parts.java import find_java
+from replicator.demo.kafka_parts.pins import JAVA_MIN, Component
+from tests.fix_require import missing, promised
+from tests.shared_parts import borrow
+
+
+@dataclass(frozen=True, slots=True)
+class Kafka:
+    """Where the broker is. `mock` is librdkafka's, in this process."""
+
+    bootstrap: str
+    mock: bool
+
+
+class MakeKafka(Protocol):
+    def __call__(
+        self,
+        *,
+        settings: Mapping[str, str] | None = None,
+        listeners: Mapping[str, broker.Protocol] | None = None,
+        start: bool = True,
+    ) -> KafkaServer: ...
+
+
+def lacking(java: int, *components: Component) -> str | None:
+    """Return why the real part can't be had here, or None."""
+    if find_java(java) is None:
+        return f"no Java {java} or later"
+    absent = [component for component in components if not Parts.here().has(component)]
+    return f"{', '.join(absent)} not fetched (make parts)" if absent else None
+
+
+def pytest_report_header() -> str:
+    """Say once which parts are real."""
+    kafka = lacking(JAVA_MIN, "kafka")
+    return f"kafka: {'real' if kafka is None else f'mock cluster, {kafka}'}"
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """A directory that all workers of this run know."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if hasattr(request.config, "workerinput") else own
+
+
+@pytest.fixture(scope="session")
+def kafka(shared_folder: Path) -> Iterator[Kafka]:
+    """A broker that all tests share: begin every name with `topic_prefix`."""
+    reason = lacking(JAVA_MIN, "kafka")
+    if reason is None:
+        with borrow(shared_folder, "kafka") as address:
+            yield Kafka(address["bootstrap"], mock=False)
+    elif promised("kafka"):
+        missing("kafka", reason)
+    else:
+        cluster = Producer({"test.mock.num.brokers": 1, "bootstrap.servers": ""})
+        (node,) = cluster.list_topics(timeout=10).brokers.values()
+        yield Kafka(f"{node.host}:{node.port}", mock=True)
+        cluster.flush()
+
+
+@pytest.fixture
+def real_kafka(kafka: Kafka) -> Kafka:
+    """The shared broker, where it is a real one."""
+    if kafka.mock:
+        missing("kafka", lacking(JAVA_MIN, "kafka") or "only the mock cluster is here")
+    return kafka
+
+
+@pytest.fixture
+def topic_prefix() -> str:
+    """What the names of this test begin with: topics, groups, transactional ids."""
+    return f"t{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def make_kafka() -> Iterator[MakeKafka]:
+    """Make a broker for this test alone."""
+    if reason := lacking(JAVA_MIN, "kafka"):
+        missing("kafka", reason)
+    with contextlib.ExitStack() as made:
+
+        def make(
+            *,
+            settings: Mapping[str, str] | None = None,
+            listeners: Mapping[str, broker.Protocol] | None = None,
+            start: bool = True,
+        ) -> KafkaServer:
+            server = KafkaServer(Parts.here(), settings=settings, listeners=listeners)
+            made.callback(server.close)
+            if start:
+                server.start()
+            return server
+
+        yield make
