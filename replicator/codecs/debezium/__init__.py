@@ -1,0 +1,1 @@
+"""Debezium's change events, to rows and back: JSON, and what JSON and Avro share. Pure."""
