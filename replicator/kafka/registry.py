@@ -122,8 +122,8 @@ class SchemaRegistry:
                 f"the registry at {self.url} refuses the new schema of {subject} "
                 + ("as incompatible with its earlier one" if answer.status == 409 else "as invalid"),
                 kind=ErrorKind.SCHEMA,
-                hint="Nothing was published with it. Set that subject's compatibility to what its readers can bear (NONE for "
-                "ours, which read each record by its own schema), or change the table so that it is compatible",
+                hint="Nothing was published with it. Set that subject's compatibility to what its readers can bear "
+                "(ours bear NONE: each record is read by its own schema), or change the table so that it is compatible",
             )
         found = answer.body.get("id") if isinstance(answer.body, dict) else None
         if answer.status != 200 or not isinstance(found, int):
