@@ -8,5 +8,6 @@ pytest_plugins = (
     "tests.fix_replicator",
     "tests.fix_slot",
     "tests.fix_target",
+    "tests.fix_group",
     "tests.fix_migration",
 )

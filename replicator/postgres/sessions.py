@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING, Final, Literal
 
 from replicator.errors import ErrorKind, ReplicatorError
 from replicator.postgres import state_sql
+from replicator.postgres.partition_ledger import PartitionLedger, reassigned
 from replicator.postgres.session import connect
 from replicator.postgres.takeover import Holder, superseded
 from replicator.postgres.wire import Command, Wire
@@ -84,18 +86,13 @@ async def open_session(
         ReplicatorError: SUPERSEDED; CONNECTION, PERMISSION, RESOURCES.
 
     """
-    connection = await connect(dsn, f"{holder.connector}/{holder.feed}/{purpose}")
-    wire = Wire(connection)
+    wire = Wire(await connect(dsn, f"{holder.connector}/{holder.feed}/{purpose}"))
     try:
         register = Command(state_sql.REGISTER, [*holder.parameters, purpose.encode()], doing="registering the session")
-        commands = [register, Command(state_sql.SESSION, doing="choosing plan settings")]
-        if role == "replica":
-            commands.append(Command(state_sql.REPLICA_SESSION, doing="taking role replica"))
-        await _run_first(wire, holder, commands)
+        await _run_first(wire, [register], role, superseded(holder))
         origin = origin_prefix(holder.connector, holder.feed) + purpose
-        messages = connection.info.server_version >= _MESSAGES_SINCE
-        marks: Marks | None = "message" if messages else None
-        if lane or not messages:
+        marks: Marks | None = "message" if _has_messages(wire) else None
+        if lane or marks is None:
             marks = await _take_origin(wire, origin) or marks
     except BaseException:
         await wire.close()
@@ -103,13 +100,64 @@ async def open_session(
     return FeedSession(wire, holder, origin, marks, role == "replica", statements)
 
 
-async def _run_first(wire: Wire, holder: Holder, commands: list[Command]) -> None:
+async def open_member_session(
+    dsn: str, ledger: PartitionLedger, purpose: str, *, role: Role, statements: StatementCache
+) -> FeedSession:
+    """Open a session that may write what the partitions of this member bring.
+
+    Its origin is the first of the feed's that nobody holds: there are as many as members at once, however often they
+    come and go.
+
+    Args:
+        dsn: of the target.
+        ledger: of this member.
+        purpose: the lane's number.
+        role: as `detect_role` found it.
+        statements: shared by all sessions of the target.
+
+    Raises:
+        ReplicatorError: REASSIGNED; CONNECTION, PERMISSION, RESOURCES.
+
+    """
+    feed = ledger.feed
+    wire = Wire(await connect(dsn, f"{feed.connector}/{feed.feed}/{purpose}"))
+    try:
+        await _run_first(wire, ledger.registering(), role, reassigned(feed))
+        origin, marks = await _take_free_origin(wire, f"{origin_prefix(feed.connector, feed.feed)}{purpose}")
+        if marks is None and _has_messages(wire):
+            marks = "message"
+    except BaseException:
+        await wire.close()
+        raise
+    return FeedSession(wire, feed, origin, marks, role == "replica", statements)
+
+
+def _has_messages(wire: Wire) -> bool:
+    return wire.connection.info.server_version >= _MESSAGES_SINCE
+
+
+async def _run_first(wire: Wire, register: list[Command], role: Role, refused: ReplicatorError) -> None:
+    commands = [*register, Command(state_sql.SESSION, doing="choosing plan settings")]
+    if role == "replica":
+        commands.append(Command(state_sql.REPLICA_SESSION, doing="taking role replica"))
     try:
         await wire.run(*commands)
     except ReplicatorError as error:
         if error.sqlstate != state_sql.DIVISION_BY_ZERO:
             raise
-        raise superseded(holder) from error
+        raise refused from error
+
+
+async def _take_free_origin(wire: Wire, prefix: str) -> tuple[str, Marks | None]:
+    for number in count():
+        origin = f"{prefix}_{number}"
+        try:
+            return origin, await _take_origin(wire, origin)
+        except ReplicatorError as error:
+            # Another member's; or it has just been made by one that will hold it.
+            if error.kind not in (ErrorKind.SLOT_BUSY, ErrorKind.UNIQUE):
+                raise
+    raise AssertionError
 
 
 async def _take_origin(wire: Wire, origin: str) -> Marks | None:

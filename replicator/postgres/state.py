@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
 SCHEMA: Final = "replicator"
-VERSION: Final = 1
+VERSION: Final = 2
 _SETUP_LOCK: Final = zlib.crc32(b"replicator setup") - (1 << 31)
 
 
@@ -245,9 +245,12 @@ class State:
         """The daemon is done with it."""
         with driver_errors("answering a request"):
             await fetch(self._connection, state_sql.REQUEST_END, request.id, "failed" if failed else "done", message)
+            await fetch(self._connection, state_sql.NOTIFY, self._connector)
 
     async def woken(self) -> AsyncGenerator[None, None]:
-        """Yields when somebody has left a request for this connector; the session serves nothing else meanwhile."""
+        """Yields when somebody has left a request for this connector, or has answered one; the session serves nothing
+        else meanwhile.
+        """
         with driver_errors("listening for requests"):
             await self._connection.execute("LISTEN replicator")
             async for note in self._connection.notifies():

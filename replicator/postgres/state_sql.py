@@ -112,6 +112,9 @@ CHECKPOINTS_TAKE: Final = "UPDATE replicator.checkpoint SET epoch = $3 WHERE con
 CHECKPOINTS_ALL: Final = (
     "SELECT feed, lane, position, commit_time FROM replicator.checkpoint WHERE connector = $1 ORDER BY lane"
 )
+FROM_LOG: Final = (
+    "SELECT FROM replicator.partition WHERE connector = $1 AND feed = $2 AND next_offset IS NOT NULL LIMIT 1"
+)
 CHECKPOINTS_FORGET: Final = "DELETE FROM replicator.checkpoint WHERE connector = $1 AND feed = $2"
 CHECKPOINTS_LAY: Final = (
     "INSERT INTO replicator.checkpoint (connector, feed, lane, epoch, position, commit_time) "

@@ -132,6 +132,12 @@ async def _lay_lanes(
     connection: AsyncConnection[Any], connector: str, feed: str, lanes: int, checkpoints: list[Checkpoint]
 ) -> list[Checkpoint]:
     """Change the number of lanes, which have to stand at one position: a key may move to another lane."""
+    if lanes and await fetch(connection, state_sql.FROM_LOG, connector, feed):
+        raise ReplicatorError(
+            f"feed {connector}/{feed} has begun from Kafka, and its offsets say nothing about a slot",
+            kind=ErrorKind.CONFIG,
+            hint="set stream.kind back to kafka, or give the connector another name and let it copy all tables anew",
+        )
     positions = {one.position for one in checkpoints}
     if len(positions) > 1:
         places = ", ".join(f"lane {one.lane} at {one.position}" for one in checkpoints)
@@ -154,10 +160,26 @@ async def _lay_lanes(
 
 async def _end_backends(connection: AsyncConnection[Any], connector: str, feed: str, epoch: int) -> None:
     """End the registered backends of earlier epochs, and wait until they are gone."""
+    await end_sessions(connection, f"{connector}/{feed}", state_sql.HOLDERS, connector, feed, epoch)
+
+
+async def end_sessions(connection: AsyncConnection[Any], name: str, query: str, *parameters: object) -> None:
+    """End the backends whose pids the query tells, and wait until it tells none.
+
+    Args:
+        connection: a session on the target, in autocommit.
+        name: connector/feed.
+        query: its first column is a pid.
+        parameters: the query's.
+
+    Raises:
+        ReplicatorError: CONNECTION, RESOURCES.
+
+    """
     deadline = time.monotonic() + _ENDING_SECONDS
-    with driver_errors(f"ending the former holder's sessions of feed {connector}/{feed}"):
-        while holders := await fetch(connection, state_sql.HOLDERS, connector, feed, epoch):
-            for pid, _ in holders:
+    with driver_errors(f"ending the former holder's sessions of feed {name}"):
+        while holders := await fetch(connection, query, *parameters):
+            for pid, *_ in holders:
                 try:
                     with driver_errors("ending a session"):
                         await fetch(connection, state_sql.TERMINATE, pid)

@@ -2,6 +2,9 @@
 
 take_over ──▶ Holder (epoch) ──▶ one session a lane, one a worker ──▶ transactions
 
+Beside other processes of a group, `take_over` joins: the one lane's transactions move what the ledger holds, and only
+the one that `lead`s becomes the feed's holder, for its jobs.
+
 A connection that breaks is made anew at the next transaction; the checkpoint tells whether its last COMMIT counted.
 """
 
@@ -12,11 +15,15 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from replicator.errors import ErrorKind, ReplicatorError
+from replicator.ports import Checkpoint
 from replicator.postgres import state_sql
 from replicator.postgres.catalog import read_catalog
 from replicator.postgres.key_map import KeyCache, PendingKeys
+from replicator.postgres.leadership import Leadership
+from replicator.postgres.partition_ledger import PartitionLedger, join
+from replicator.postgres.progress import JobProgress, LaneProgress, PartitionProgress
 from replicator.postgres.session import connect
-from replicator.postgres.sessions import FeedSession, Marks, Role, detect_role, open_session
+from replicator.postgres.sessions import FeedSession, Marks, Role, detect_role, open_member_session, open_session
 from replicator.postgres.sqlstate import driver_errors
 from replicator.postgres.state import State, fetch, setup
 from replicator.postgres.takeover import Holder, check_held, superseded, take_over
@@ -29,7 +36,7 @@ if TYPE_CHECKING:
 
     from psycopg import AsyncConnection
 
-    from replicator.ports import Checkpoint, DeadLetter
+    from replicator.ports import DeadLetter
     from replicator.tables import Catalog
 
 
@@ -42,9 +49,11 @@ class PostgresTarget:
         feed: 'forward' or 'reverse'.
         source_dsn: of the source, whose key map (written by the other feed) is looked into; None: there is none.
         former: `holder` of an earlier target of this process, which it must not take back from a successor.
+        ledger: the partitions of a log that this process applies, beside others that apply theirs; None: the feed is
+            this process's alone.
 
     Attributes:
-        holder: under whose epoch it writes; None before `take_over`.
+        holder: under whose epoch it writes (with a ledger: its jobs); None before `take_over` (with a ledger: `lead`).
         role: 'replica', or 'origin' where the user may not take that role; known after `take_over`.
         marks_by: how the lanes' transactions are told from an application's: 'origin', 'message', or None where
             neither is possible (13 without superuser); known once one has begun. A job's are marked by message.
@@ -52,15 +61,24 @@ class PostgresTarget:
     """
 
     def __init__(
-        self, dsn: str, *, connector: str, feed: str, source_dsn: str | None = None, former: Holder | None = None
+        self,
+        dsn: str,
+        *,
+        connector: str,
+        feed: str,
+        source_dsn: str | None = None,
+        former: Holder | None = None,
+        ledger: PartitionLedger | None = None,
     ) -> None:
-        self.holder = former
+        self.holder = former if ledger is None else None
         self.role: Role = "origin"
         self.marks_by: Marks | None = None
         self._dsn = dsn
         self._source_dsn = source_dsn
         self._connector = connector
         self._feed = feed
+        self._ledger = ledger
+        self._leadership = Leadership(dsn, connector, feed)
         self._positions: dict[int, str | None] = {}
         self._sessions: dict[str, FeedSession] = {}
         self._control: AsyncConnection[Any] | None = None
@@ -76,11 +94,19 @@ class PostgresTarget:
 
         Taking over again, as after lost connections, raises SUPERSEDED when another process did so meanwhile: two that
         take a feed from each other would never end.
+
+        With a ledger nothing is taken from anybody, and there is one lane, without a position of its own.
         """
         await self._end_sessions()
         connection = await self._controller()
         await setup(connection)
-        self.holder, checkpoints = await take_over(connection, self._connector, self._feed, lanes, former=self.holder)
+        if self._ledger is not None:
+            await join(connection, self._connector, self._feed)
+            checkpoints = [Checkpoint(0, None)]
+        else:
+            self.holder, checkpoints = await take_over(
+                connection, self._connector, self._feed, lanes, former=self.holder
+            )
         self.role = await detect_role(Wire(connection))
         self._positions = {one.lane: one.position for one in checkpoints}
         self._keys.clear()
@@ -91,17 +117,45 @@ class PostgresTarget:
         """Begin a lane's transaction."""
         if lane not in self._positions:
             raise ReplicatorError(f"feed {self._connector}/{self._feed} has no lane {lane}", kind=ErrorKind.INTERNAL)
-        transaction = self._transaction(await self._session(str(lane), lane=True), lane)
-        async with self._ended(transaction):
+        session = await self._session(str(lane), lane=True)
+        if self._ledger is not None:
+            leader = self.holder if self.is_leader else None
+            async with self._run(session, PartitionProgress(self._ledger, leader, self._leadership.lost)) as moved:
+                yield moved
+            return
+        progress = LaneProgress(session.holder, lane, self._positions[lane])
+        async with self._run(session, progress) as transaction:
             yield transaction
-        self._positions[lane] = transaction.position
+        self._positions[lane] = progress.position
 
     @asynccontextmanager
     async def job(self, worker: str) -> AsyncIterator[PostgresTransaction]:
-        """Begin a worker's transaction; it has begun on the server when this returns."""
-        transaction = self._transaction(await self._session(worker, lane=False), None)
-        async with self._ended(transaction):
+        """Begin a worker's transaction; it has begun on the server when this returns.
+
+        Raises:
+            ReplicatorError: REASSIGNED in place of SUPERSEDED, with a ledger: another process leads.
+
+        """
+        if self._ledger is not None and not self.is_leader:
+            raise self._leadership.lost()
+        session = await self._session(worker, lane=False)
+        async with self._run(session, JobProgress(session.holder, self._lost)) as transaction:
             await transaction.begin()
+            yield transaction
+
+    def _lost(self) -> ReplicatorError:
+        assert self.holder is not None
+        return superseded(self.holder) if self._ledger is None else self._leadership.lost()
+
+    @asynccontextmanager
+    async def _run(self, session: FeedSession, progress: JobProgress) -> AsyncIterator[PostgresTransaction]:
+        transaction = PostgresTransaction(
+            session,
+            progress=progress,
+            pending=PendingKeys(self._keys),
+            source=None if self._source_dsn is None else self._source_wire,
+        )
+        async with self._ended(transaction):
             yield transaction
 
     @asynccontextmanager
@@ -121,35 +175,69 @@ class PostgresTarget:
 
     async def _check_held(self, lost: ReplicatorError) -> None:
         """A successor may have ended the connection that was lost: then this process is to yield, not to retry."""
-        assert self.holder is not None
         try:
-            await check_held(await self._controller(), self.holder)
+            if self._ledger is not None:
+                await self._ledger.check_held()
+            elif self.holder is not None:
+                await check_held(await self._controller(), self.holder)
         except ReplicatorError as error:
-            if error.kind is ErrorKind.SUPERSEDED:
+            if error.kind in (ErrorKind.SUPERSEDED, ErrorKind.REASSIGNED):
                 raise error from lost
 
-    def _transaction(self, session: FeedSession, lane: int | None) -> PostgresTransaction:
-        return PostgresTransaction(
-            session,
-            lane=lane,
-            position=None if lane is None else self._positions[lane],
-            pending=PendingKeys(self._keys),
-            source=None if self._source_dsn is None else self._source_wire,
-        )
-
     async def _session(self, purpose: str, *, lane: bool) -> FeedSession:
-        if self.holder is None:
-            raise ReplicatorError(f"feed {self._connector}/{self._feed} was not taken over", kind=ErrorKind.INTERNAL)
         known = self._sessions.get(purpose)
         if known is not None and not known.wire.broken:
             return known
-        made = await open_session(
-            self._dsn, self.holder, purpose, lane=lane, role=self.role, statements=self._statements
-        )
+        if lane and self._ledger is not None:
+            made = await open_member_session(
+                self._dsn, self._ledger, purpose, role=self.role, statements=self._statements
+            )
+        elif self.holder is None:
+            raise ReplicatorError(f"feed {self._connector}/{self._feed} was not taken over", kind=ErrorKind.INTERNAL)
+        else:
+            made = await open_session(
+                self._dsn, self.holder, purpose, lane=lane, role=self.role, statements=self._statements
+            )
         self._sessions[purpose] = made
         if lane:
             self.marks_by = made.marks
         return made
+
+    # -- the leader of a group -----------------------------------------------------------------------------------------
+
+    async def lead(self) -> None:
+        """Wait until this process leads its group, and become the feed's holder: then `job` and `tell` work.
+
+        After `take_over`. Cancel-safe. The former leader's jobs are ended.
+
+        Raises:
+            ReplicatorError: CONNECTION, PERMISSION, TIMEOUT.
+
+        """
+        if self.is_leader:
+            return
+        await self._leadership.acquire()
+        try:
+            self.holder, _ = await take_over(await self._controller(), self._connector, self._feed, 0)
+        except BaseException:
+            await self._leadership.close()
+            raise
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this process leads its group, as far as it knows; its transactions know better."""
+        return self._leadership.held
+
+    async def keep_leading(self) -> None:
+        """Wait until this process no longer leads. Cancel-safe.
+
+        Raises:
+            ReplicatorError: REASSIGNED then.
+
+        """
+        await self._leadership.keep()
+
+    # -- beside the transactions ---------------------------------------------------------------------------------------
 
     async def _source_wire(self) -> Wire:
         async with self._connecting:  # several workers may be the first at once
@@ -167,7 +255,7 @@ class PostgresTarget:
 
     @property
     def epoch(self) -> int | None:
-        """The epoch under which this process writes; None before `take_over`."""
+        """The feed's epoch under which this process writes; None before it is the holder."""
         return None if self.holder is None else self.holder.epoch
 
     async def dead_letters(self) -> list[DeadLetter]:
@@ -178,7 +266,7 @@ class PostgresTarget:
         """Show the workflow's state in the feed's row, for people and scripts.
 
         Raises:
-            ReplicatorError: SUPERSEDED, CONNECTION.
+            ReplicatorError: SUPERSEDED, CONNECTION; REASSIGNED in place of the first, with a ledger.
 
         """
         assert self.holder is not None
@@ -192,7 +280,7 @@ class PostgresTarget:
                 state,
             )
         if not rows:
-            raise superseded(self.holder)
+            raise self._lost()
 
     async def catalog(self) -> Catalog:
         """The target's catalog now, read on a session of its own: its one snapshot spans several statements."""
@@ -204,6 +292,7 @@ class PostgresTarget:
     async def close(self) -> None:
         """End all connections. Idempotent."""
         await self._end_sessions()
+        await self._leadership.close()
         source = None if self._source is None else self._source.connection
         for connection in (self._control, self._catalogs, source):
             if connection is not None:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from replicator.errors import ErrorKind, ReplicatorError
 from replicator.postgres import key_map, state_sql
-from replicator.postgres.takeover import superseded
 from replicator.postgres.wire import Command
 from replicator.postgres.writing import Writer, checks
 from replicator.writes import Write, WriteResult
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from replicator.events import Key
     from replicator.mapping import KeyMapping
     from replicator.ports import DeadLetter
+    from replicator.postgres.progress import JobProgress
     from replicator.postgres.sessions import FeedSession
     from replicator.tables import Table
 
@@ -39,9 +39,9 @@ class PostgresTransaction:
 
     Args:
         session: the lane's or job's session, idle.
-        lane: its number, None for a job.
-        position: the lane's committed position.
-        keys: translates keys.
+        progress: what it compares, and what it moves.
+        pending: keys that it makes.
+        source: opens a session on the source's map of keys.
 
     """
 
@@ -49,22 +49,18 @@ class PostgresTransaction:
         self,
         session: FeedSession,
         *,
-        lane: int | None,
-        position: str | None,
+        progress: JobProgress,
         pending: key_map.PendingKeys,
         source: key_map.OpenWire | None,
     ) -> None:
-        self.position = position
         self._session = session
         self._wire = session.wire
-        self._lane = lane
+        self._progress = progress
         self._pending = pending
         self._keys = key_map.KeyTranslator(session.wire, source, pending)
         self._writer = Writer(session)
-        self._checkpoint: tuple[str, float | None] | None = None
         self._begun = False
         self._depth = 0
-        self._epoch = _epoch(session, lane)
         self._moves: Command | None = None
 
     # -- the whole -----------------------------------------------------------------------------------------------------
@@ -78,7 +74,9 @@ class PostgresTransaction:
         if not self._begun:
             self._begun = True
             session = self._session
-            opening = [_BEGIN, self._epoch]
+            opening = [_BEGIN]
+            if self._progress.epoch is not None:
+                opening.append(self._progress.epoch)
             if session.mark is not None:
                 opening.append(session.mark)
             if not session.replica:
@@ -96,24 +94,25 @@ class PostgresTransaction:
 
     def _superseded(self, error: ReplicatorError) -> ReplicatorError | None:
         failed = self._wire.failed
-        if error.sqlstate != state_sql.DIVISION_BY_ZERO or failed is None or failed not in (self._epoch, self._moves):
+        mine = (self._progress.epoch, self._moves)
+        if error.sqlstate != state_sql.DIVISION_BY_ZERO or failed is None or failed not in mine:
             return None
-        return superseded(self._session.holder)
+        return self._progress.superseded()
 
     async def commit(self) -> bool:
         """Move the checkpoint and commit; False when there was nothing to commit.
 
         Raises:
-            ReplicatorError: SUPERSEDED; COMMIT_UNKNOWN; or what deferred constraints say.
+            ReplicatorError: SUPERSEDED, REASSIGNED; COMMIT_UNKNOWN; or what deferred constraints say.
 
         """
         ending = [_COMMIT]
-        if self._checkpoint is not None:
-            self._moves = self._move(*self._checkpoint)
-            ending.insert(0, self._moves)
-        elif not self._begun:
+        if not self._begun and not self._progress.moves:
             self._wire.queue.clear()
             return False
+        self._moves = self._progress.moving()
+        if self._moves is not None:
+            ending.insert(0, self._moves)
         try:
             results = await self._run(*ending)
         except ReplicatorError as error:
@@ -127,8 +126,7 @@ class PostgresTransaction:
         if results[-1].command_status != b"COMMIT":
             raise ReplicatorError("the target rolled back in place of a commit", kind=ErrorKind.INTERNAL)
         self._pending.committed()
-        if self._checkpoint is not None:
-            self.position = self._checkpoint[0]
+        self._progress.committed()
         return True
 
     async def rollback(self) -> None:
@@ -202,7 +200,7 @@ class PostgresTransaction:
         begin = Command(b"SAVEPOINT " + name, doing="setting a savepoint")
         self._depth += 1
         self._pending.begin()
-        if self._lane is None:
+        if self._progress.job:
             await self._run(begin)  # a job copies on the connection itself
         else:
             self._wire.queue.append(begin)
@@ -274,31 +272,13 @@ class PostgresTransaction:
         await self._run(Command(state_sql.VOID, [connector, feed, names], doing="discarding dead letters"))
 
     async def checkpoint(self, position: str, commit_time: float | None) -> None:
-        """Move the lane's checkpoint, together with COMMIT; SUPERSEDED is then raised there."""
-        if self._lane is None:
-            raise ReplicatorError("a job has no checkpoint", kind=ErrorKind.INTERNAL)
-        self._checkpoint = (position, commit_time)
-
-    def _move(self, position: str, commit_time: float | None) -> Command:
-        connector, feed, _ = self._session.holder.parameters
-        before = None if self.position is None else self.position.encode()
-        moment = None if commit_time is None else repr(commit_time).encode()
-        parameters = [connector, feed, b"%d" % (self._lane or 0), before, position.encode(), moment]
-        return Command(state_sql.CHECKPOINT, parameters, doing="moving the checkpoint")
+        """Move the checkpoint, together with COMMIT; SUPERSEDED or REASSIGNED is then raised there."""
+        self._progress.checkpoint(position, commit_time)
 
     async def ping(self) -> None:
         """Keep the open session alive; nothing to do while it is busy, or before it has begun."""
         if self._begun and not self._wire.busy and not self._wire.broken:
             await self._run(_PING)
-
-
-def _epoch(session: FeedSession, lane: int | None) -> Command:
-    """Locks the row that a take-over has to change, and fails when it has."""
-    text, parameters = state_sql.EPOCH_OF_FEED, session.holder.parameters
-    doing = f"comparing the epoch of {session.origin}"
-    if lane is None:
-        return Command(text, parameters, doing=doing)
-    return Command(state_sql.EPOCH_OF_LANE, [*parameters, b"%d" % lane], doing=doing)
 
 
 def array_literal(key: Key) -> bytes:
