@@ -1,0 +1,1 @@
+"""Debezium's events in Avro, with their schemas in a registry."""
