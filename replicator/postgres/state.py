@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import zlib
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +17,7 @@ from psycopg.types.json import Jsonb
 from replicator.errors import ErrorKind, ReplicatorError
 from replicator.ports import Checkpoint, DeadLetter
 from replicator.postgres import state_sql
+from replicator.postgres.partition_sql import PARTITIONS
 from replicator.postgres.session import connect
 from replicator.postgres.sqlstate import driver_errors
 from replicator.tables import TableName
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 SCHEMA: Final = "replicator"
 VERSION: Final = 2
+_LOGS_SINCE: Final = 2
 _SETUP_LOCK: Final = zlib.crc32(b"replicator setup") - (1 << 31)
 
 
@@ -118,6 +120,30 @@ async def fetch(connection: AsyncConnection[Any], query: str, *parameters: objec
 
 
 @dataclass(frozen=True)
+class PartitionState:
+    """One partition of a log as the target knows it.
+
+    Attributes:
+        topic, partition: which.
+        next_offset: of the first record that is not applied; None: nobody has begun.
+        holder: host and process that applies it; None: it was given up in good order.
+        commit_time: source commit time of the newest applied change, seconds since the epoch.
+
+    """
+
+    topic: str
+    partition: int
+    next_offset: int | None
+    holder: str | None
+    commit_time: float | None
+
+    @property
+    def position(self) -> str | None:
+        """For people: `topic/partition:offset`; None where nobody has begun."""
+        return None if self.next_offset is None else f"{self.topic}/{self.partition}:{self.next_offset}"
+
+
+@dataclass(frozen=True)
 class FeedState:
     """One feed as its target knows it.
 
@@ -125,7 +151,8 @@ class FeedState:
         feed: 'forward' or 'reverse'.
         holder: host and process that took over last, at `taken_at`.
         state: the workflow's state as the daemon last told it.
-        checkpoints: one a lane.
+        checkpoints: one a lane; none where a log is read.
+        partitions: of the log, in order of topic and number.
         dead_letters: changes that wait in the dead letter queue.
         deferred: aggregates that are to be derived again.
 
@@ -140,6 +167,7 @@ class FeedState:
     dead_letters: int
     deferred: int
     checkpoints: tuple[Checkpoint, ...] = ()
+    partitions: tuple[PartitionState, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -177,12 +205,22 @@ class State:
     async def feeds(self) -> list[FeedState]:
         """The feeds that have begun in this target; empty where there is no schema yet."""
         with driver_errors("reading the state of the feeds"):
-            if not await version(self._connection):
+            found = await version(self._connection)
+            if not found:
                 return []
             # The checkpoints first: what a feed has deferred up to them is then counted.
             lanes = await fetch(self._connection, state_sql.CHECKPOINTS_ALL, self._connector)
+            # The daemon that is to upgrade the schema may not have been started again yet.
+            logs = [] if found < _LOGS_SINCE else await fetch(self._connection, PARTITIONS, self._connector)
             rows = await fetch(self._connection, state_sql.FEEDS, self._connector)
-            return [_feed_state(row, [Checkpoint(*lane) for feed, *lane in lanes if feed == row[0]]) for row in rows]
+        return [
+            replace(
+                FeedState(*row),
+                checkpoints=tuple(Checkpoint(*lane) for feed, *lane in lanes if feed == row[0]),
+                partitions=tuple(PartitionState(*one) for feed, *one in logs if feed == row[0]),
+            )
+            for row in rows
+        ]
 
     async def checkpoints(self, feed: str) -> list[Checkpoint]:
         """Each lane's progress."""
@@ -266,11 +304,6 @@ async def open_state(dsn: str, connector: str) -> AsyncIterator[State]:
         yield State(connection, connector)
     finally:
         await connection.close()
-
-
-def _feed_state(row: tuple[Any, ...], checkpoints: list[Checkpoint]) -> FeedState:
-    feed, epoch, lanes, holder, taken_at, state, dead_letters, deferred = row
-    return FeedState(feed, epoch, lanes, holder, taken_at, state, dead_letters, deferred, tuple(checkpoints))
 
 
 def _letter(row: tuple[Any, ...]) -> DeadLetter:
