@@ -58,11 +58,12 @@ class SlotWorld:
         self.database.execute("INSERT INTO others SELECT count(*) FROM others")
 
     def commit_echo(self, *keys: int) -> None:
+        # As the product does: the origin is there before the first transaction that carries it.
+        known = "SELECT FROM pg_replication_origin WHERE roname = %(name)s"
+        self.database.execute(
+            f"SELECT pg_replication_origin_create(%(name)s) WHERE NOT EXISTS ({known})", {"name": ORIGIN}
+        )
         with self.database.connect() as connection:
-            known = "SELECT FROM pg_replication_origin WHERE roname = %(name)s"
-            connection.execute(
-                f"SELECT pg_replication_origin_create(%(name)s) WHERE NOT EXISTS ({known})", {"name": ORIGIN}
-            )
             connection.execute("SELECT pg_replication_origin_session_setup(%s)", [ORIGIN])
             self._insert(connection, keys, 1)
 

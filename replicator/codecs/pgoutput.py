@@ -111,7 +111,9 @@ class PgoutputDecoder:
             at: where the message begins in it (saves a copy behind a frame's header).
 
         Returns:
-            What it says; None for what only prepares the decoder (RELATION, TYPE).
+            What it says; None for what only prepares the decoder (RELATION, TYPE), and for an empty message:
+            PostgreSQL 13 sends one in place of ORIGIN when the origin was made too late for the transaction to know
+            its name, or was dropped since.
 
         Raises:
             ReplicatorError: DECODE. The decoder must not be fed further.
@@ -122,8 +124,9 @@ class PgoutputDecoder:
         except _MalformedError as error:
             self._refuse(data, at, error.what, error.offset, error)
         except (IndexError, struct.error) as error:
-            what = "it ends too early" if at < len(data) else "it is empty"
-            self._refuse(data, at, what, len(data), error)
+            if at == len(data):
+                return None
+            self._refuse(data, at, "it ends too early", len(data), error)
         except UnicodeDecodeError as error:
             self._refuse(data, at, "a name isn't UTF-8", at, error)
         except KeyError as error:
