@@ -2,7 +2,6 @@
 
 pytest_plugins = (
     "tests.fix_connect",
-    "tests.fix_kafka",
     "tests.fix_postgres",
     "tests.fix_proxy",
     "tests.fix_replicator",
@@ -10,4 +9,5 @@ pytest_plugins = (
     "tests.fix_target",
     "tests.fix_group",
     "tests.fix_migration",
+    "tests.fix_kafka",
 )

@@ -10,6 +10,16 @@ How to use it:
 - `make_kafka()` starts a broker for this test alone, to be stopped, killed, frozen or set up otherwise: settings,
   further listeners (`listeners={"SCRAM": "SASL_PLAINTEXT"}`, `.address("SCRAM")`), an address to advertise in its
   place (a proxy's: make it with `start=False`, set `.advertised["PLAINTEXT"]`, then `.start()`). Two seconds each.
+- `kafka_registry` is the URL of a registry (Apicurio with Confluent's interface), shared; `kafka_connect` is the
+  client of a shared Connect worker with Debezium, on the broker of `kafka`.
+- `make_connector(database, kind="avro", tables="public.rows")` makes Debezium stream from a test's database into
+  topics below `topic_prefix`, and returns the connector's name once its task runs and its slot exists; afterwards
+  connector and slot are dropped. `config=` overrides; `kafka_connect` pauses, stops, restarts it, tells its offsets.
+- What one test wants of Connect or the registry for itself, it builds: `ConnectServer(Parts.here(), bootstrap)`,
+  `RegistryServer(Parts.here())`, as context managers.
+
+All three are up six seconds after the first test asks. Their logs stay in pytest's temporary directory:
+kafka/log, connect/log, registry/log.
 
 The parts come by `make parts`, into the user's cache. REPLICATOR_REQUIRE=kafka,debezium,registry makes their absence
 a failure. The classes are in replicator/demo/kafka_parts; their methods block, so a test with a loop calls them by
@@ -28,11 +38,18 @@ from confluent_kafka import Producer
 
 from replicator.demo.kafka_parts import broker
 from replicator.demo.kafka_parts.broker import KafkaServer
+from replicator.demo.kafka_parts.connect import PLUGINS
+from replicator.demo.kafka_parts.debezium import Format, converters, source_config
 from replicator.demo.kafka_parts.fetch import Parts
 from replicator.demo.kafka_parts.java import find_java
-from replicator.demo.kafka_parts.pins import JAVA_MIN, Component
+from replicator.demo.kafka_parts.pins import JAVA_MIN, REGISTRY_JAVA_MIN, Component
+from replicator.demo.kafka_parts.rest import ConnectRest
+from tests.fix_postgres import Database, MakeDatabase
 from tests.fix_require import missing, promised
+from tests.polling import wait_until
 from tests.shared_parts import borrow
+
+DEBEZIUM: tuple[Component, ...] = ("kafka", *PLUGINS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +70,17 @@ class MakeKafka(Protocol):
     ) -> KafkaServer: ...
 
 
+class MakeConnector(Protocol):
+    def __call__(
+        self,
+        database: Database,
+        *,
+        tables: str,
+        kind: Format = "json",
+        config: Mapping[str, str] | None = None,
+    ) -> str: ...
+
+
 def lacking(java: int, *components: Component) -> str | None:
     """Return why the real part can't be had here, or None."""
     if find_java(java) is None:
@@ -64,7 +92,12 @@ def lacking(java: int, *components: Component) -> str | None:
 def pytest_report_header() -> str:
     """Say once which parts are real."""
     kafka = lacking(JAVA_MIN, "kafka")
-    return f"kafka: {'real' if kafka is None else f'mock cluster, {kafka}'}"
+    debezium = lacking(JAVA_MIN, *DEBEZIUM)
+    registry = lacking(REGISTRY_JAVA_MIN, "registry")
+    return (
+        f"kafka: {'real' if kafka is None else f'mock cluster, {kafka}'}"
+        f"; debezium: {debezium or 'real'}; registry: {registry or 'real'}"
+    )
 
 
 @pytest.fixture(scope="session")
@@ -124,3 +157,56 @@ def make_kafka() -> Iterator[MakeKafka]:
             return server
 
         yield make
+
+
+@pytest.fixture(scope="session")
+def kafka_registry(shared_folder: Path) -> Iterator[str]:
+    """The URL of a registry that all tests share (its subjects are named by topic)."""
+    if reason := lacking(REGISTRY_JAVA_MIN, "registry"):
+        missing("registry", reason)
+    with borrow(shared_folder, "registry") as address:
+        yield address["url"]
+
+
+@pytest.fixture(scope="session")
+def kafka_connect(shared_folder: Path, kafka: Kafka) -> Iterator[ConnectRest]:
+    """The client of a Connect worker that all tests share, on the broker of `kafka`."""
+    if reason := lacking(JAVA_MIN, *DEBEZIUM):
+        missing("debezium", reason)
+    with borrow(shared_folder, "connect") as address:
+        yield ConnectRest(address["url"])
+
+
+@pytest.fixture
+def make_connector(
+    request: pytest.FixtureRequest,
+    kafka_connect: ConnectRest,
+    topic_prefix: str,
+    make_database: MakeDatabase,  # so that the databases go after the connectors
+) -> Iterator[MakeConnector]:
+    """Make Debezium connectors on this test's databases; they and their slots are gone afterwards."""
+    made: list[tuple[str, Database]] = []
+
+    def make(
+        database: Database,
+        *,
+        tables: str,
+        kind: Format = "json",
+        config: Mapping[str, str] | None = None,
+    ) -> str:
+        registry: str | None = request.getfixturevalue("kafka_registry") if kind == "avro" else None
+        name = f"{topic_prefix}_{len(made)}"
+        made.append((name, database))
+        source = source_config(database.dsn, prefix=topic_prefix, tables=tables, slot=name, publication=name)
+        kafka_connect.create(name, source | converters(kind, registry) | dict(config or {}))
+        # The task runs before the slot is there, and what is written meanwhile isn't streamed.
+        slot = "SELECT 1 FROM pg_replication_slots WHERE slot_name = %s AND active"
+        wait_until(lambda: database.execute(slot, [name]), 30)
+        return name
+
+    yield make
+    for name, database in made:
+        kafka_connect.delete(name)
+        database.execute(
+            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s", [name]
+        )

