@@ -9,7 +9,6 @@ a slice may be cut short, but then what follows it lies beyond the end too.
 
 from __future__ import annotations
 
-import math
 import re
 import struct
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
 
 NAMED: Final = frozenset({"record", "enum", "fixed"})
 _EMPTY_MAX: Final = 1_000
-_NORMAL_MIN: Final = 1.1754944e-38
-"""A smaller float has fewer than six digits that mean something."""
 _double = struct.Struct("<d").unpack_from
 _float = struct.Struct("<f").unpack_from
 _long = re.compile(rb"[\x80-\xff]{0,9}[\x00-\x7f]").match
@@ -38,8 +35,7 @@ def compile_reader(schema: Any, unneeded: Collection[str] = ()) -> Callable[[byt
         unneeded: dotted paths of fields whose values nobody asks for (`source.version`); they are left out.
 
     Returns:
-        From a buffer, and where the value begins in it (it ends with the buffer), to the value: None, bool, int, float
-        (a `float` as the double that prints like it), bytes, str, list, or dict (records and maps). Raises
+        From a buffer, and where the value begins in it (it ends with the buffer), to the value: None, bool, int, float, bytes, str, list, or dict (records and maps). Raises
         `MalformedError`.
 
     """
@@ -75,7 +71,7 @@ class _Generator:
             "varint": _varint,
             "pass_long": _pass_long,
             "double": _double,
-            "short": _short,
+            "float4": _float,
             "bad": _bad,
             "count": _count,
         }
@@ -225,7 +221,7 @@ _INLINE: Final[Mapping[str, tuple[str, ...]]] = {
     "boolean": ("v = d[p]; p += 1", "if v > 1: bad('a boolean in it is neither')", "v = v == 1"),
     "int": _LONG,
     "long": _LONG,
-    "float": ("v = short(d, p); p += 4",),
+    "float": ("v, = float4(d, p); p += 4",),
     "double": ("v, = double(d, p); p += 8",),
     "bytes": (*_LENGTH, "v = d[p:n]; p = n"),
     "string": _STRING,
@@ -303,18 +299,6 @@ def _count(data: bytes, at: int) -> tuple[int, int]:
     if count > len(data) - at + _EMPTY_MAX:
         raise MalformedError("it ends too early")
     return count, at
-
-
-def _short(data: bytes, at: int) -> float:
-    """A float as the double whose text is the shortest that means this float: 0.1, not 0.10000000149011612."""
-    value: float = _float(data, at)[0]
-    if not math.isfinite(value):
-        return value
-    for digits in range(6 if abs(value) > _NORMAL_MIN else 1, 10):
-        short = float(f"{value:.{digits}g}")
-        if struct.pack("<f", short) == data[at : at + 4]:
-            return short
-    return value
 
 
 def _bad(why: str) -> NoReturn:
