@@ -35,8 +35,8 @@ def compile_reader(schema: Any, unneeded: Collection[str] = ()) -> Callable[[byt
         unneeded: dotted paths of fields whose values nobody asks for (`source.version`); they are left out.
 
     Returns:
-        From a buffer, and where the value begins in it (it ends with the buffer), to the value: None, bool, int, float, bytes, str, list, or dict (records and maps). Raises
-        `MalformedError`.
+        From a buffer, and where the value begins in it (it ends with the buffer), to the value: None, bool, int, float,
+        bytes, str, list, or dict (records and maps). Raises `MalformedError`.
 
     """
     generator = _Generator(frozenset(unneeded))
