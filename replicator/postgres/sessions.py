@@ -11,10 +11,12 @@ from replicator.errors import ErrorKind, ReplicatorError
 from replicator.postgres import state_sql
 from replicator.postgres.partition_ledger import PartitionLedger, reassigned
 from replicator.postgres.session import connect
-from replicator.postgres.takeover import Holder, superseded
 from replicator.postgres.wire import Command, Wire
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from replicator.postgres.takeover import Holder
     from replicator.postgres.writing import StatementCache
 
 Role = Literal["replica", "origin"]
@@ -69,7 +71,14 @@ class FeedSession:
 
 
 async def open_session(
-    dsn: str, holder: Holder, purpose: str, *, lane: bool, role: Role, statements: StatementCache
+    dsn: str,
+    holder: Holder,
+    purpose: str,
+    lost: Callable[[], ReplicatorError],
+    *,
+    lane: bool,
+    role: Role,
+    statements: StatementCache,
 ) -> FeedSession:
     """Open a session that may write under the holder's epoch.
 
@@ -77,6 +86,7 @@ async def open_session(
         dsn: of the target.
         holder: see `takeover`.
         purpose: the lane's number or the worker's name; unique among the holder's sessions.
+        lost: makes the error of a holder that is none any more.
         lane: whether it is a lane's. A job's is marked by message where it can be: a place for an origin stays taken
             when the session ends, and native subscriptions on the server need such places too.
         role: as `detect_role` found it.
@@ -89,7 +99,7 @@ async def open_session(
     wire = Wire(await connect(dsn, f"{holder.connector}/{holder.feed}/{purpose}"))
     try:
         register = Command(state_sql.REGISTER, [*holder.parameters, purpose.encode()], doing="registering the session")
-        await _run_first(wire, [register], role, superseded(holder))
+        await _run_first(wire, [register], role, lost)
         origin = origin_prefix(holder.connector, holder.feed) + purpose
         marks: Marks | None = "message" if _has_messages(wire) else None
         if lane or marks is None:
@@ -122,7 +132,7 @@ async def open_member_session(
     feed = ledger.feed
     wire = Wire(await connect(dsn, f"{feed.connector}/{feed.feed}/{purpose}"))
     try:
-        await _run_first(wire, ledger.registering(), role, reassigned(feed))
+        await _run_first(wire, ledger.registering(), role, lambda: reassigned(feed))
         origin, marks = await _take_free_origin(wire, f"{origin_prefix(feed.connector, feed.feed)}{purpose}")
         if marks is None and _has_messages(wire):
             marks = "message"
@@ -136,7 +146,7 @@ def _has_messages(wire: Wire) -> bool:
     return wire.connection.info.server_version >= _MESSAGES_SINCE
 
 
-async def _run_first(wire: Wire, register: list[Command], role: Role, refused: ReplicatorError) -> None:
+async def _run_first(wire: Wire, register: list[Command], role: Role, lost: Callable[[], ReplicatorError]) -> None:
     commands = [*register, Command(state_sql.SESSION, doing="choosing plan settings")]
     if role == "replica":
         commands.append(Command(state_sql.REPLICA_SESSION, doing="taking role replica"))
@@ -145,7 +155,7 @@ async def _run_first(wire: Wire, register: list[Command], role: Role, refused: R
     except ReplicatorError as error:
         if error.sqlstate != state_sql.DIVISION_BY_ZERO:
             raise
-        raise refused from error
+        raise lost() from error
 
 
 async def _take_free_origin(wire: Wire, prefix: str) -> tuple[str, Marks | None]:

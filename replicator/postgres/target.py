@@ -32,7 +32,7 @@ from replicator.postgres.wire import Wire
 from replicator.postgres.writing import StatementCache
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from psycopg import AsyncConnection
 
@@ -120,13 +120,14 @@ class PostgresTarget:
         session = await self._session(str(lane), lane=True)
         if self._ledger is not None:
             leader = self.holder if self.is_leader else None
-            async with self._run(session, PartitionProgress(self._ledger, leader, self._leadership.lost)) as moved:
-                yield moved
+            progress = PartitionProgress(self._ledger, leader, self._lost)
+            async with self._run(session, progress, self._ledger.check_held) as transaction:
+                yield transaction
             return
-        progress = LaneProgress(session.holder, lane, self._positions[lane])
-        async with self._run(session, progress) as transaction:
+        lane_progress = LaneProgress(session.holder, lane, self._positions[lane])
+        async with self._run(session, lane_progress, self._check_held) as transaction:
             yield transaction
-        self._positions[lane] = progress.position
+        self._positions[lane] = lane_progress.position
 
     @asynccontextmanager
     async def job(self, worker: str) -> AsyncIterator[PostgresTransaction]:
@@ -139,50 +140,53 @@ class PostgresTarget:
         if self._ledger is not None and not self.is_leader:
             raise self._leadership.lost()
         session = await self._session(worker, lane=False)
-        async with self._run(session, JobProgress(session.holder, self._lost)) as transaction:
+        async with self._run(session, JobProgress(session.holder, self._lost), self._check_held) as transaction:
             await transaction.begin()
             yield transaction
 
     def _lost(self) -> ReplicatorError:
+        """The error of a holder that is none any more."""
         assert self.holder is not None
         return superseded(self.holder) if self._ledger is None else self._leadership.lost()
 
     @asynccontextmanager
-    async def _run(self, session: FeedSession, progress: JobProgress) -> AsyncIterator[PostgresTransaction]:
+    async def _run(
+        self, session: FeedSession, progress: JobProgress, check: Callable[[], Awaitable[None]]
+    ) -> AsyncIterator[PostgresTransaction]:
+        """Commit at the end of the block; roll back when an exception leaves it, or when the commit is refused.
+
+        Args:
+            session: idle.
+            progress: what the transaction compares and moves.
+            check: a successor may have ended a connection that was lost: then this says so, and that is to be told.
+
+        """
         transaction = PostgresTransaction(
             session,
             progress=progress,
             pending=PendingKeys(self._keys),
             source=None if self._source_dsn is None else self._source_wire,
         )
-        async with self._ended(transaction):
-            yield transaction
-
-    @asynccontextmanager
-    async def _ended(self, transaction: PostgresTransaction) -> AsyncIterator[None]:
-        """Commit at the end of the block; roll back when an exception leaves it, or when the commit is refused."""
         try:
-            yield
+            yield transaction
             await transaction.commit()
         except ReplicatorError as error:
             await transaction.rollback()
             if error.kind in (ErrorKind.CONNECTION, ErrorKind.COMMIT_UNKNOWN):
-                await self._check_held(error)
+                await _told(check, error)
             raise
         except BaseException:
             await transaction.rollback()
             raise
 
-    async def _check_held(self, lost: ReplicatorError) -> None:
-        """A successor may have ended the connection that was lost: then this process is to yield, not to retry."""
+    async def _check_held(self) -> None:
+        assert self.holder is not None
         try:
-            if self._ledger is not None:
-                await self._ledger.check_held()
-            elif self.holder is not None:
-                await check_held(await self._controller(), self.holder)
+            await check_held(await self._controller(), self.holder)
         except ReplicatorError as error:
-            if error.kind in (ErrorKind.SUPERSEDED, ErrorKind.REASSIGNED):
-                raise error from lost
+            if error.kind is not ErrorKind.SUPERSEDED:
+                raise
+            raise self._lost() from error
 
     async def _session(self, purpose: str, *, lane: bool) -> FeedSession:
         known = self._sessions.get(purpose)
@@ -196,7 +200,7 @@ class PostgresTarget:
             raise ReplicatorError(f"feed {self._connector}/{self._feed} was not taken over", kind=ErrorKind.INTERNAL)
         else:
             made = await open_session(
-                self._dsn, self.holder, purpose, lane=lane, role=self.role, statements=self._statements
+                self._dsn, self.holder, purpose, self._lost, lane=lane, role=self.role, statements=self._statements
             )
         self._sessions[purpose] = made
         if lane:
@@ -303,3 +307,11 @@ class PostgresTarget:
         sessions, self._sessions = self._sessions, {}
         for session in sessions.values():
             await session.wire.close()
+
+
+async def _told(check: Callable[[], Awaitable[None]], lost: ReplicatorError) -> None:
+    try:
+        await check()
+    except ReplicatorError as error:
+        if error.kind in (ErrorKind.SUPERSEDED, ErrorKind.REASSIGNED):
+            raise error from lost
