@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import zlib
+from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
 from replicator.errors import ErrorKind, ReplicatorError
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _LOCK_SPACE: Final = zlib.crc32(b"replicator leader") - (1 << 31)
 _POLL_SECONDS: Final = 1.0  # a blocking wait would hold a snapshot in the target, and vacuum back, for days
+_POLLS_A_LOOK: Final = 4  # reading pg_locks holds up everybody who locks, for a moment
 _BEAT_SECONDS: Final = 3.0
 _SILENCE_SECONDS: Final = 15.0
 
@@ -59,8 +61,11 @@ class Leadership:
         try:
             connection = self._connection = await connect(self._dsn, f"{self._name}/leader")
             with driver_errors(f"waiting to lead feed {self._name}"):
-                while not (await fetch(connection, partition_sql.TRY_TO_LEAD, *self._lock))[0][0]:
-                    await fetch(connection, partition_sql.END_SILENT_LEADER, *self._lock, _SILENCE_SECONDS)
+                for attempt in count():
+                    if (await fetch(connection, partition_sql.TRY_TO_LEAD, *self._lock))[0][0]:
+                        break
+                    if not attempt % _POLLS_A_LOOK:
+                        await fetch(connection, partition_sql.END_SILENT_LEADER, *self._lock, _SILENCE_SECONDS)
                     await asyncio.sleep(_POLL_SECONDS)
         except BaseException:
             await self.close()

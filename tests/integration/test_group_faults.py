@@ -226,3 +226,25 @@ async def test_a_locked_partition_is_waited_for(group_world: PostgresGroupWorld)
         session.rollback()
 
     assert {P0: 0} == await asyncio.wait_for(taking, 20)
+
+
+async def test_a_member_of_another_role_is_refused_at_its_commit(group_world: PostgresGroupWorld) -> None:
+    """P2: its sessions can't be ended; the epoch of a partition alone tells that what it wrote isn't to be kept."""
+    member = await joined(group_world, P0)
+    group_world.as_plain_role()
+    role = f'"plain {group_world.database.name}"'
+    group_world.database.execute(
+        f"GRANT USAGE ON SCHEMA replicator TO {role}; GRANT ALL ON ALL TABLES IN SCHEMA replicator TO {role}"
+    )
+
+    async def overtaken() -> None:
+        async with member.target.transaction(0) as tx:
+            await tx.write(write(group_world.table(), WriteAction.INSERT, account(1)))
+            await asyncio.wait_for(joined(group_world, P0), 10)
+            await tx.checkpoint(moved((P0, 1)), None)
+
+    with pytest.raises(ReplicatorError) as caught:
+        await overtaken()
+
+    assert ErrorKind.REASSIGNED is caught.value.kind
+    assert ([], {P0: 0}) == (ids(group_world), await member.ledger.offsets())
