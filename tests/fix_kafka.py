@@ -8,8 +8,9 @@ How to use it:
 - `real_kafka` is the same for a test that needs what the mock lacks (transactions across restarts, ACLs, log
   deletion, admin requests, more than 5 MB a partition): skipped where there is only the mock.
 - `make_kafka()` starts a broker for this test alone, to be stopped, killed, frozen or set up otherwise: settings,
-  further listeners (`listeners={"SCRAM": "SASL_PLAINTEXT"}`, `.address("SCRAM")`), an address to advertise in its
-  place (a proxy's: make it with `start=False`, set `.advertised["PLAINTEXT"]`, then `.start()`). Two seconds each.
+  further listeners (`listeners={"SCRAM": "SASL_PLAINTEXT"}`, `.address("SCRAM")`; `certificate` is for TLS), an
+  address to advertise in its place (a proxy's: make it with `start=False`, set `.advertised["PLAINTEXT"]`, then
+  `.start()`). Two seconds each.
 - `kafka_registry` is the URL of a registry (Apicurio with Confluent's interface), shared; `kafka_connect` is the
   client of a shared Connect worker with Debezium, on the broker of `kafka`.
 - `make_connector(database, kind="avro", tables="public.rows")` makes Debezium stream from a test's database into
@@ -27,6 +28,7 @@ a failure. The classes are in replicator/demo/kafka_parts; their methods block, 
 """
 
 import contextlib
+import subprocess
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -87,6 +89,24 @@ def lacking(java: int, *components: Component) -> str | None:
         return f"no Java {java} or later"
     absent = [component for component in components if not Parts.here().has(component)]
     return f"{', '.join(absent)} not fetched (make parts)" if absent else None
+
+
+def certificate(listener: str, folder: Path) -> tuple[dict[str, str], Path]:
+    """Return the settings that give a listener (in lower case) TLS, and its certificate, which is its own authority.
+
+    They are made by openssl, in this folder, for 127.0.0.1 and localhost.
+    """
+    key, chain = folder / "kafka.key", folder / "kafka.crt"
+    names = "subjectAltName=IP:127.0.0.1,DNS:localhost"
+    request = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-addext", names]
+    subprocess.run([*request, "-days", "2", "-keyout", key, "-out", chain], check=True, capture_output=True)
+    store = f"listener.name.{listener}.ssl.keystore"
+    settings = {
+        f"{store}.type": "PEM",
+        f"{store}.key": key.read_text(),
+        f"{store}.certificate.chain": chain.read_text(),
+    }
+    return settings, chain
 
 
 def pytest_report_header() -> str:

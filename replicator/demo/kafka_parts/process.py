@@ -3,6 +3,7 @@
 import atexit
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -28,6 +29,9 @@ POLL_SECONDS = 0.05
 _JVM = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xss512k", "-Djava.awt.headless=true")
 # What a JVM says before it starts what we asked for; nothing of ours depends on what the user's shell sets for Java.
 _FOREIGN = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "CLASSPATH")
+
+# Lines of a log that say what went wrong: by their level, or as an exception's first line.
+_COMPLAINT = re.compile(r"\b(ERROR|FATAL)\b|^(Caused by: )?[\w.$]+(Exception|Error)\b")
 
 # Waits for the end of its stdin, which comes when the process that holds the other end is gone, however it went.
 _WATCHER = """
@@ -173,7 +177,11 @@ class JavaServer(ABC):
         """Whether a client could use it now."""
 
     def _failure(self, what: str) -> PartsError:
-        return PartsError(f"{self.title} {what}; the end of its log:\n{self.log_since_start[-4000:]}")
+        lines = self.log_since_start.splitlines()
+        complaints = [line for line in lines if _COMPLAINT.search(line)]  # a shutdown's chatter may follow them
+        told = "what it complains of" if complaints else "the end of its log"
+        shown = "\n".join(complaints[-12:] or lines[-20:])
+        return PartsError(f"{self.title} {what}; {told} ({self.home / 'log'}):\n{shown[-4000:]}")
 
     def _forget(self) -> None:
         self._process = None
