@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from replicator.assess import Assessment, Finding, assess
-from replicator.assess.facts import Facts, Rights, ServerFacts, TableRights
+from replicator.assess.facts import Facts, PublicationFacts, PublishedTable, Rights, ServerFacts, SlotFacts, TableRights
+from replicator.assess.log_facts import DebeziumFacts, LogFacts, StreamFacts, TopicFacts, Unreachable
 from replicator.compile import compile_mappings
 from replicator.config import parse_connector
 from replicator.mapping import Mapping as TableMapping
@@ -97,3 +98,80 @@ def found(assessment: Assessment, code: str) -> Finding:
 
 def codes(assessment: Assessment) -> set[str]:
     return {finding.code for finding in assessment.findings}
+
+
+DEBEZIUM: Mapping[str, str] = {
+    "connector.class": "io.debezium.connector.postgresql.PostgresConnector",
+    "plugin.name": "pgoutput",
+    "topic.prefix": "old",
+    "database.dbname": "app",
+    "database.password": "s3cret",
+    "slot.name": "debezium",
+    "publication.name": "dbz",
+    "snapshot.mode": "no_data",
+    "event.converting.failure.handling.mode": "fail",
+    "include.unknown.datatypes": "true",
+    "skipped.operations": "none",
+    "decimal.handling.mode": "string",
+    "interval.handling.mode": "string",
+    "heartbeat.interval.ms": "500",
+    "exactly.once.support": "required",
+    "message.prefix.exclude.list": "replicator",
+    "value.converter": "org.apache.kafka.connect.json.JsonConverter",
+    "value.converter.replace.null.with.default": "false",
+}
+"""A configuration with nothing to find."""
+CONNECT = "connect_url: http://connect:8083, connect_name: crm"
+
+
+def kafka_stream(more: str = CONNECT, *, kind: str = "debezium-json") -> str:
+    """The connector's section, and tables."""
+    stream = f"kind: kafka, bootstrap_servers: kafka, format: {kind}, topic_prefix: old"
+    return f'stream: {{{stream}{", " if more else ""}{more}}}\ntables: [{{old: "public.*"}}]'
+
+
+def log_plan(
+    *tables: Table,
+    config: Mapping[str, str | None] | None = None,
+    topics: Mapping[str, TopicFacts] | None = None,
+    yaml: str | None = None,
+    old: Mapping[str, Any] | None = None,
+    debezium: Mapping[str, Any] | None = None,
+    mappings: Iterable[TableMapping] | None = None,
+    enums: Iterable[str] = (),
+    connect: Unreachable | None = None,
+    **facts: Any,
+) -> Assessment:
+    """The plan of a connector that reads Kafka; nothing is found unless something is changed.
+
+    `config` are changes of Debezium's configuration (None takes a setting away), `topics` of the topics, `old` of the
+    old database's facts, `debezium` of what Connect says (`seen=False`: nothing), the rest of the stream's facts.
+    """
+    settings = {key: value for key, value in {**DEBEZIUM, **(config or {})}.items() if value is not None}
+    names = {each.name: f"old.{each.name.schema}.{each.name.name}" for each in tables}
+    found = dict.fromkeys(names.values(), TopicFacts(1)) | dict(topics or {})
+    operations = frozenset({"insert", "update", "delete", "truncate"})
+    published = {each.name: PublishedTable() for each in tables}
+    source = database(
+        *tables,
+        name="a",
+        **{
+            "slot": SlotFacts("pgoutput", "app", active=True),
+            "publication": PublicationFacts(operations, via_root=True, owned=False, tables=published),
+            **(old or {}),
+        },
+    )
+    source = replace(source, catalog=replace(source.catalog, enums=dict.fromkeys(enums, ("a",))))
+    told = {"version": "3.6.3.Final", "cluster": "k", **(debezium or {})}
+    stream = StreamFacts(
+        **{
+            "topics": names,
+            "transactions": "old.transaction",
+            "log": LogFacts("k", found),
+            "debezium": DebeziumFacts(settings, **told) if told.pop("seen", True) and not connect else connect,
+            "slot": "debezium",
+            "publication": "dbz",
+            **facts,
+        }
+    )
+    return plan(source, database(*tables, name="b"), yaml=yaml or kafka_stream(), mappings=mappings, stream=stream)

@@ -12,9 +12,13 @@ from replicator.assess.facts import Facts
 from replicator.assess.feed import AssessedFeed
 from replicator.assess.findings import Assessment, Finding, Level, MappingPlan, sort_findings, table_list
 from replicator.assess.identity import assess_identities, identity_in_words
+from replicator.assess.log import assess_log, promised
+from replicator.assess.log_facts import StreamFacts
+from replicator.assess.producer import assess_producer_slot
 from replicator.assess.server import (
     SlotWishes,
     assess_grants,
+    assess_marking,
     assess_origins,
     assess_servers,
     assess_slot,
@@ -22,7 +26,7 @@ from replicator.assess.server import (
 )
 from replicator.assess.shape import assess_columns
 from replicator.assess.writing import assess_reading, assess_writing, write_order
-from replicator.config import SlotStream
+from replicator.config import KafkaStream, SlotStream
 from replicator.mapping import Mapping, Mappings
 
 if TYPE_CHECKING:
@@ -40,6 +44,7 @@ def assess(
     upgraded: Facts,
     *,
     reverse: Mappings | None = None,
+    stream: StreamFacts | None = None,
     problems: Iterable[Problem] = (),
     started: bool = False,
 ) -> Assessment:
@@ -48,25 +53,28 @@ def assess(
     Args:
         connector: the file.
         mappings: of the forward feed; those that could be compiled.
-        old: facts of the old database, with rights on the source tables.
+        old: facts of the old database, with rights on the source tables; slot and publication are those that the
+            changes come from, whoever reads them.
         upgraded: likewise, with rights on the target tables.
         reverse: mappings of the reverse feed, where one is wanted and could be compiled.
+        stream: of a stream that is Kafka; None for a slot.
         problems: what could not be compiled.
         started: it has run before, so the upgraded tables are filled by it.
 
     """
     feed = AssessedFeed(old, upgraded, mappings)
-    lanes = connector.apply.lanes
+    lanes = connector.apply.lanes if isinstance(connector.stream, SlotStream) else 1
     findings = [*_problems(problems), *assess_servers(feed), *assess_grants(feed), *assess_origins(feed, lanes)]
-    wishes = _slot_wishes(connector)
-    if wishes is not None:
-        findings += assess_slot(feed, wishes)
+    findings += _stream(feed, connector, stream)
     findings += _directions(feed, lanes)
     findings += _filled(feed, started=started or not connector.backfill.enabled)
     if reverse is not None:
         back = AssessedFeed(upgraded, old, reverse, forward=False)
         findings += _way_back(back)
-    whole, reason = _whole_transactions(mappings, lanes, slot=wishes is not None)
+    if isinstance(connector.stream, KafkaStream):
+        whole, reason = promised(feed, connector.stream, stream)
+    else:
+        whole, reason = _whole_transactions(mappings, lanes)
     unmapped = _unmapped(feed)
     findings += _closing(unmapped)
     return Assessment(
@@ -80,15 +88,23 @@ def assess(
     )
 
 
-def _slot_wishes(connector: Connector) -> SlotWishes | None:
-    if not isinstance(connector.stream, SlotStream):
-        return None
-    return SlotWishes(
+def _stream(feed: AssessedFeed, connector: Connector, facts: StreamFacts | None) -> Iterator[Finding]:
+    """Slot and publication, by whomever they are read; and the log, where there is one."""
+    stream = connector.stream
+    ours = stream if isinstance(stream, SlotStream) else stream.capture
+    wishes = SlotWishes(
         slot=connector.slot_name,
         publication=connector.publication_name,
-        create=connector.stream.create,
+        create=ours is not None and ours.create,
         reverse=connector.cutover.reverse,
     )
+    if ours is not None:
+        yield from assess_slot(feed, wishes)
+    elif facts is not None:
+        yield from assess_producer_slot(feed, facts.slot, facts.publication)
+    yield from assess_marking(feed, wishes)
+    if isinstance(stream, KafkaStream) and facts is not None:
+        yield from assess_log(feed, connector, stream, facts)
 
 
 def _problems(problems: Iterable[Problem]) -> Iterator[Finding]:
@@ -135,10 +151,8 @@ def _filled(feed: AssessedFeed, *, started: bool) -> Iterator[Finding]:
             )
 
 
-def _whole_transactions(mappings: Mappings, lanes: int, *, slot: bool) -> tuple[bool, str]:
-    """Promise P3's second half: whether a reader of the upgraded side never sees half a source transaction."""
-    if not slot:
-        return False, "changes of one transaction come in several partitions of Kafka"
+def _whole_transactions(mappings: Mappings, lanes: int) -> tuple[bool, str]:
+    """Promise P3's second half, of a slot: whether a reader of the target never sees half a source transaction."""
     if lanes > 1:
         return False, f"apply.lanes is {lanes}: each lane commits its part of a transaction by itself"
     back = [mapping.name for mapping in mappings.all if mapping.reads_back]

@@ -19,7 +19,10 @@ class Level(StrEnum):
 
 
 SILENT: Final = frozenset(
-    {"type", "unlogged", "foreign_partition", "replica_identity", "subscription", "same_database", "encoding"}
+    {
+        *("type", "unlogged", "foreign_partition", "replica_identity", "subscription", "same_database", "encoding"),
+        *("debezium_loss", "debezium_order", "log_order"),
+    }
 )
 """Codes of what would go wrong without an error: a start refuses these too; of the others it hears by itself."""
 

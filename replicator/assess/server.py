@@ -76,22 +76,14 @@ def assess_slot(feed: AssessedFeed, wishes: SlotWishes) -> Iterator[Finding]:
     """Findings about reading the source by this slot and this publication."""
     yield from assess_slot_server(feed)
     yield from _slot(feed, wishes)
-    yield from _publication(feed, wishes)
-    yield from _marking(feed, wishes)
+    yield from assess_publication(feed, wishes)
 
 
 def assess_slot_server(feed: AssessedFeed) -> Iterator[Finding]:
-    """Findings about reading the source's server by any slot."""
+    """Findings about reading the source's server by any slot of ours."""
     rights, server = feed.source.rights, feed.source.server
     subject = f"{feed.source_name} server"
-    if server.wal_level != "logical":
-        yield feed.finding(
-            feed.stop,
-            "wal_level",
-            subject,
-            f"wal_level is {server.wal_level}, and a slot needs logical",
-            "ALTER SYSTEM SET wal_level = 'logical'; -- then restart the server",
-        )
+    yield from assess_wal(feed)
     if not (rights.replication or rights.superuser):
         yield feed.finding(
             feed.stop,
@@ -107,6 +99,20 @@ def assess_slot_server(feed: AssessedFeed) -> Iterator[Finding]:
             subject,
             f"all {server.senders_max} WAL senders are in use",
             f"ALTER SYSTEM SET max_wal_senders = {server.senders_max + 5}; -- then restart the server",
+        )
+
+
+def assess_wal(feed: AssessedFeed) -> Iterator[Finding]:
+    """Findings about any slot on the source's server, whoever reads it."""
+    server = feed.source.server
+    subject = f"{feed.source_name} server"
+    if server.wal_level != "logical":
+        yield feed.finding(
+            feed.stop,
+            "wal_level",
+            subject,
+            f"wal_level is {server.wal_level}, and a slot needs logical",
+            "ALTER SYSTEM SET wal_level = 'logical'; -- then restart the server",
         )
     if server.slot_idle_seconds_max is not None:
         yield feed.finding(
@@ -164,7 +170,8 @@ def _slot(feed: AssessedFeed, wishes: SlotWishes) -> Iterator[Finding]:
         )
 
 
-def _publication(feed: AssessedFeed, wishes: SlotWishes) -> Iterator[Finding]:
+def assess_publication(feed: AssessedFeed, wishes: SlotWishes) -> Iterator[Finding]:
+    """Findings about what the publication leaves out, and whether it can be made."""
     publication, rights = feed.source.publication, feed.source.rights
     subject = f"publication {wishes.publication}"
     tables = {table.name: mapping for mapping, table, _ in feed.published()}
@@ -243,7 +250,7 @@ def _published_part(feed: AssessedFeed, wishes: SlotWishes, tables: Iterable[Tab
             )
 
 
-def _marking(feed: AssessedFeed, wishes: SlotWishes) -> Iterator[Finding]:
+def assess_marking(feed: AssessedFeed, wishes: SlotWishes) -> Iterator[Finding]:
     """Whether the feed back could tell our transactions on the target from the application's."""
     if feed.target.rights.origin_functions or not feed.forward:
         return

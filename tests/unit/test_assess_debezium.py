@@ -1,0 +1,498 @@
+"""Debezium's configuration against our promises: each setting that breaks one is found, with what to set."""
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from replicator.assess import Finding, Level
+from replicator.assess.debezium_settings import Settings, marks_by_message, value_settings
+from replicator.assess.facts import PublicationFacts, PublishedTable, SlotFacts
+from replicator.assess.log_facts import TopicFacts
+from replicator.tables import Column, Table, TableName
+from tests.assessing import (
+    CONNECT,
+    DEBEZIUM,
+    codes,
+    found,
+    integer,
+    kafka_stream,
+    log_plan,
+    table,
+    text,
+    transform,
+)
+
+USERS = table("public.users", text("name"))
+STOP, WARN = Level.STOP, Level.WARN
+
+
+def about(
+    subject: str, config: dict[str, str | None] | None = None, *, tables: tuple[Table, ...] = (USERS,), **changes: Any
+) -> list[Finding]:
+    """What is found about one setting; no secret is in any message."""
+    made = log_plan(*tables, config=config, **changes)
+    assert "s3cret" not in str(made.to_json())
+    return [finding for finding in made.findings if finding.subject == subject]
+
+
+def test_a_right_configuration_has_nothing_to_mend() -> None:
+    """What the guide asks for is enough."""
+    made = log_plan(USERS)
+    assert {Level.NOTE} == {finding.level for finding in made.findings}
+    assert (False, True) == (made.whole_transactions, "one key, one partition" in made.transactions_reason)
+
+
+@pytest.mark.parametrize(
+    "setting,value,level,code",
+    [
+        ("plugin.name", None, STOP, "debezium_setting"),
+        ("event.converting.failure.handling.mode", None, STOP, "debezium_loss"),
+        ("event.converting.failure.handling.mode", "skip", STOP, "debezium_loss"),
+        ("event.processing.failure.handling.mode", "warn", STOP, "debezium_loss"),
+        ("errors.tolerance", "ALL", STOP, "debezium_loss"),
+        ("slot.drop.on.stop", "true", STOP, "debezium_loss"),
+        ("offset.mismatch.strategy", "trust_slot", STOP, "debezium_loss"),
+        ("offset.mismatch.strategy", "trust_greater_lsn", STOP, "debezium_loss"),
+        ("lsn.flush.mode", "manual", WARN, "debezium_setting"),
+        ("flush.lsn.source", "false", WARN, "debezium_setting"),
+        ("exactly.once.support", None, WARN, "debezium_order"),
+        ("producer.override.acks", "1", STOP, "debezium_loss"),
+        ("producer.override.partitioner.ignore.keys", "true", STOP, "debezium_order"),
+        ("producer.override.partitioner.class", "x.Own", STOP, "debezium_order"),
+        ("producer.override.max.in.flight.requests.per.connection", "5", STOP, "debezium_order"),
+        ("producer.override.bootstrap.servers", "other:9092", WARN, "debezium_setting"),
+        ("topic.delimiter", "_", WARN, "debezium_setting"),
+        ("topic.naming.strategy", "io.debezium.schema.TableTopicNamingStrategy", WARN, "debezium_setting"),
+        ("snapshot.isolation.mode", "read_committed", WARN, "debezium_setting"),
+        ("connector.class", "io.debezium.connector.mysql.MySqlConnector", STOP, "debezium_setting"),
+        ("topic.prefix", "legacy", STOP, "debezium_setting"),
+        ("topic.prefix", None, STOP, "debezium_setting"),
+        ("database.dbname", "other", WARN, "debezium_setting"),
+        ("skipped.operations", None, STOP, "debezium_loss"),
+        ("skipped.operations", "u,d", STOP, "debezium_loss"),
+        ("snapshot.mode", "always", STOP, "debezium_loss"),
+        ("snapshot.mode", "when_needed", STOP, "debezium_loss"),
+        ("snapshot.mode", "initial_only", STOP, "debezium_setting"),
+        ("snapshot.mode", "custom", WARN, "debezium_setting"),
+        ("snapshot.mode", None, WARN, "debezium_snapshot"),
+        ("heartbeat.interval.ms", None, STOP, "debezium_proof"),
+        ("heartbeat.interval.ms", "no number", STOP, "debezium_proof"),
+        ("heartbeat.interval.ms", "60000", WARN, "debezium_proof"),
+        ("transaction.boundary", "interval", WARN, "debezium_proof"),
+        ("message.prefix.exclude.list", None, STOP, "debezium_proof"),
+        ("message.prefix.exclude.list", "(?<open", STOP, "debezium_proof"),
+        ("slot.stream.params", "origin=none", WARN, "debezium_setting"),
+        ("value.converter", None, WARN, "debezium_values"),
+        ("value.converter", "io.confluent.connect.avro.AvroConverter", STOP, "debezium_setting"),
+        ("value.converter", "io.debezium.converters.CloudEventsConverter", STOP, "debezium_setting"),
+        ("converters", "mine", STOP, "debezium_values"),
+        ("post.processors", "reselect", STOP, "debezium_values"),
+        ("time.precision.mode", "someday", STOP, "debezium_loss"),
+    ],
+)
+def test_a_setting_that_breaks_a_promise_is_found(setting: str, value: str | None, level: Level, code: str) -> None:
+    """With its level, its word for programs, and a remedy that names the setting."""
+    (finding,) = about(setting, {setting: value})
+    assert (level, code) == (finding.level, finding.code)
+    assert finding.message
+    if setting not in {
+        "connector.class",
+        "topic.prefix",
+        "topic.naming.strategy",
+        "topic.delimiter",
+        "database.dbname",
+    }:
+        assert not finding.remedy or set(setting.split(".")) & set(re.findall(r"\w+", finding.remedy))
+
+
+@pytest.mark.parametrize(
+    "setting,value",
+    [
+        ("offset.mismatch.strategy", "trust_offset"),
+        ("lsn.flush.mode", "connector_and_driver"),
+        ("producer.override.acks", "-1"),
+        ("connector.class", "PostgresConnector"),
+        ("message.prefix.exclude.list", "other, Repl.*"),
+        ("tombstones.on.delete", "false"),
+        ("read.only", "true"),
+        ("tasks.max", "4"),
+        ("binary.handling.mode", "hex"),
+        ("value.converter", "io.apicurio.registry.utils.converter.ExtJsonConverter"),
+    ],
+)
+def test_a_setting_that_breaks_nothing_is_not_found(setting: str, value: str) -> None:
+    """Nobody reads a plan that cries wolf."""
+    assert not about(setting, {setting: value})
+
+
+def test_empty_skipped_operations_are_debeziums_default() -> None:
+    """An empty list is no list: truncations are skipped."""
+    (finding,) = about("skipped.operations", {"skipped.operations": ""})
+    assert "truncations never arrive" == finding.message
+
+
+def test_several_requests_in_flight_need_idempotence() -> None:
+    """With it, the broker puts them in order."""
+    head = "producer.override."
+    flights: dict[str, str | None] = {f"{head}max.in.flight.requests.per.connection": "5"}
+    assert not about(f"{head}max.in.flight.requests.per.connection", {**flights, f"{head}enable.idempotence": "true"})
+
+
+def test_the_workers_flush_interval_matters_without_exactly_once() -> None:
+    """It can't be seen by REST, so it is asked for."""
+    (finding,) = about("offset.flush.interval.ms", {"exactly.once.support": "requested"})
+    assert (WARN, True) == (finding.level, "Connect's workers" in finding.remedy)
+
+
+def test_a_backfill_of_ours_and_a_snapshot_of_debezium_are_one_too_many() -> None:
+    """With the backfill off, Debezium's is the one; then what it leaves out matters."""
+    off = kafka_stream() + "\nbackfill: {enabled: off}"
+    overrides = "snapshot.select.statement.overrides"
+    assert not about("snapshot.mode", {"snapshot.mode": "initial"}, yaml=off)
+    assert not about(overrides, {overrides: "public.users"})
+    (finding,) = about(overrides, {overrides: "public.users"}, yaml=off)
+    assert WARN is finding.level
+
+
+def test_atomic_needs_transaction_metadata() -> None:
+    """And its topic where it is looked for, and transforms that leave it alone."""
+    atomic = kafka_stream(f"{CONNECT}, atomic: on")
+    changes: dict[str, str | None] = {
+        "topic.transaction": "tx",
+        "transforms": "t",
+        "transforms.t.type": "x.InsertHeader",
+    }
+    made = log_plan(USERS, config=changes, yaml=atomic)
+    by_subject = {finding.subject: finding.level for finding in made.findings}
+    assert STOP is by_subject["provide.transaction.metadata"]
+    assert STOP is by_subject["topic.transaction"]
+    assert WARN is by_subject["transforms"]
+    made = log_plan(USERS, config={"provide.transaction.metadata": "true"}, yaml=atomic)
+    assert made.whole_transactions
+    assert "provide.transaction.metadata" not in {finding.subject for finding in made.findings}
+
+
+def test_marks_reach_debezium_by_a_published_heartbeat_too() -> None:
+    """Or because the server is so old that it sends empty transactions."""
+    config: dict[str, str | None] = {"message.prefix.exclude.list": None}
+    every = frozenset({"insert", "update", "delete", "truncate"})
+    tables = {name: PublishedTable() for name in (USERS.name, TableName("replicator", "heartbeat"))}
+    published = PublicationFacts(every, via_root=True, owned=False, tables=tables)
+    subject = "message.prefix.exclude.list"
+    assert not about(subject, config, old={"publication": published})
+    assert not about(subject, config, old={"version": 140000})
+    assert not about(subject, {**config, "message.prefix.include.list": "app"})
+    assert about(subject, {**config, "message.prefix.include.list": "app,replicator"})
+
+
+@pytest.mark.parametrize(
+    "setting,value,missing",
+    [
+        ("table.include.list", "public.orders", True),
+        ("table.include.list", r"public.orders,PUBLIC\.us.*", False),
+        ("table.include.list", r"public.(orders\,x|users)", False),
+        ("table.exclude.list", "public.users", True),
+        ("table.exclude.list", "users", False),
+        ("schema.include.list", "app", True),
+        ("schema.include.list", "app,public", False),
+        ("schema.exclude.list", "public", True),
+    ],
+)
+def test_a_mapped_table_that_debezium_leaves_out_is_found(setting: str, value: str, *, missing: bool) -> None:
+    """Lists are of regular expressions that match the whole name, in any case."""
+    findings = about(setting, {setting: value})
+    assert [STOP] * missing == [finding.level for finding in findings]
+    assert not missing or "public.users" in findings[0].message
+
+
+@pytest.mark.parametrize("setting", ["table.include.list", "column.include.list", "message.key.columns"])
+def test_a_pattern_that_only_java_reads_is_told(setting: str) -> None:
+    """We can't tell, and say so."""
+    value = r"public\.(?<odd>users" + (":id" if setting == "message.key.columns" else "")
+    assert WARN in {finding.level for finding in about(setting, {setting: value})}
+
+
+@pytest.mark.parametrize(
+    "setting,value,hit",
+    [
+        ("column.include.list", "public.users.id", True),
+        ("column.include.list", r"public\.users\.(id|name)", False),
+        ("column.exclude.list", "public.users.name", True),
+        ("column.exclude.list", "public.users.phone", False),
+        ("column.mask.hash.SHA-256.with.salt.s3cret", "public.users.name", True),
+        ("column.mask.hash.v2.SHA-256.with.salt.s3cret", "public.users.name", True),
+        ("column.mask.with.10.chars", "public.users.name", True),
+        ("column.truncate.to.20.chars", "public.users.name", True),
+        ("column.truncate.to.20.chars", "public.users.phone", False),
+    ],
+)
+def test_a_mapped_column_that_debezium_leaves_out_or_changes_is_found(setting: str, value: str, *, hit: bool) -> None:
+    """The salt of a hash, which is in a setting's name, is not told."""
+    made = log_plan(USERS, config={setting: value})
+    findings = [finding for finding in made.findings if finding.subject.startswith("column.")]
+    assert [STOP] * hit == [finding.level for finding in findings]
+    assert "s3cret" not in str(made.to_json())
+
+
+def test_a_dropped_column_may_be_left_out() -> None:
+    """Only what the mapping carries must arrive."""
+    yaml = kafka_stream().replace('"public.*"', "public.users, drop: [name]")
+    assert not about("column.exclude.list", {"column.exclude.list": "public.users.name"}, yaml=yaml)
+
+
+def test_an_aggregate_that_is_read_back_needs_its_keys_only() -> None:
+    """Its other values are read from the source."""
+    notes = table("public.notes", integer("user_id"), text("body"))
+    mapping = transform({USERS: ("id",), notes: ("user_id",)}, {USERS: ("id",)})
+    tables = (USERS, replace(notes, identity_columns=("id", "user_id")))
+    setting = "column.exclude.list"
+    assert not about(setting, {setting: r"public\..*\.(name|body)"}, tables=tables, mappings=[mapping])
+    (finding,) = about(setting, {setting: r"public\.notes\.user_id"}, tables=tables, mappings=[mapping])
+    assert "user_id" in finding.message
+
+
+def test_records_keyed_by_more_than_the_key_change_places() -> None:
+    """In one partition they don't; in several the feed isn't started."""
+    config: dict[str, str | None] = {"message.key.columns": "public.orders:a;public.(.*):id,name"}
+    (finding,) = about("message.key.columns of public.users", config)
+    assert WARN is finding.level
+    (finding,) = about("message.key.columns of public.users", config, topics={"old.public.users": TopicFacts(3)})
+    assert (STOP, "debezium_order") == (finding.level, finding.code)
+    assert not about("message.key.columns of public.users", {"message.key.columns": "public.users:id"})
+
+
+def test_partitions_must_come_under_the_partitioned_tables_name() -> None:
+    """Else their changes are of tables that nobody maps."""
+    parted = replace(USERS, kind="p")
+    subject = "publish.via.partition.root"
+    by_leaf = PublicationFacts(frozenset(), via_root=False, owned=False)
+    assert about(subject, tables=(parted,), old={"publication": None})
+    assert about(subject, tables=(parted,), old={"publication": by_leaf})
+    assert not about(subject, {subject: "true"}, tables=(parted,), old={"publication": None})
+    assert not about(subject, tables=(parted,))
+
+
+def test_columns_that_avro_would_rename_are_found() -> None:
+    """A name is carried as it is, or not at all."""
+    odd = table("public.users", text("first-name"))
+    subject = "field.name.adjustment.mode"
+    (finding,) = about(subject, {subject: "avro"}, tables=(odd,))
+    assert (STOP, True) == (finding.level, "first-name" in finding.message)
+    assert not about(subject, {subject: "avro"})
+
+
+@pytest.mark.parametrize(
+    "kind,level,code",
+    [
+        ("io.debezium.transforms.Filter", STOP, "debezium_loss"),
+        ("org.apache.kafka.connect.transforms.Filter", STOP, "debezium_loss"),
+        ("io.debezium.transforms.ContentBasedRouter", STOP, "debezium_order"),
+        ("io.debezium.transforms.partitions.PartitionRouting", STOP, "debezium_order"),
+        ("org.apache.kafka.connect.transforms.TimestampRouter", STOP, "debezium_order"),
+        ("io.debezium.transforms.outbox.EventRouter", STOP, "debezium_setting"),
+        ("io.debezium.transforms.ByLogicalTableRouter", WARN, "debezium_setting"),
+        ("org.apache.kafka.connect.transforms.RegexRouter", WARN, "debezium_setting"),
+        ("org.apache.kafka.connect.transforms.ReplaceField$Value", STOP, "debezium_values"),
+        ("org.apache.kafka.connect.transforms.Cast$Value", STOP, "debezium_values"),
+        ("com.example.Own", STOP, "debezium_values"),
+        ("org.apache.kafka.connect.transforms.InsertHeader", None, ""),
+        ("io.debezium.transforms.tracing.ActivateTracingSpan", None, ""),
+    ],
+)
+def test_transforms_that_drop_route_or_change_records_are_found(kind: str, level: Level | None, code: str) -> None:
+    """And those that touch headers alone are not."""
+    findings = about("transforms.t", {"transforms": "t", "transforms.t.type": kind})
+    assert ([] if level is None else [(level, code)]) == [(finding.level, finding.code) for finding in findings]
+
+
+def test_routed_topics_may_be_named() -> None:
+    """Once stream.topics has every mapped table, a router is no surprise."""
+    yaml = kafka_stream(f"{CONNECT}, topics: {{public.users: all}}")
+    router = {"transforms": "t", "transforms.t.type": "io.debezium.transforms.ByLogicalTableRouter"}
+    assert not about("transforms.t", {**router}, yaml=yaml)
+    assert not about("topic.naming.strategy", {"topic.naming.strategy": "x.Own"}, yaml=yaml)
+
+
+def test_flattened_events_must_say_what_happened() -> None:
+    """op, lsn, deletes, and NULL."""
+    type_: dict[str, str | None] = {
+        "transforms": "u",
+        "transforms.u.type": "io.debezium.transforms.ExtractNewRecordState",
+    }
+    bare = about("transforms.u", type_)
+    assert 3 == len(bare)
+    right = {
+        "transforms.u.add.fields": "op,source.lsn:lsn,txId",
+        "transforms.u.delete.tombstone.handling.mode": "rewrite",
+        "transforms.u.replace.null.with.default": "false",
+    }
+    assert not about("transforms.u", {**type_, **right})
+    assert 2 == len(
+        about(
+            "transforms.u",
+            {**type_, **right, "transforms.u.route.by.field": "a", "transforms.u.drop.fields.header.name": "b"},
+        )
+    )
+
+
+COLUMNS = {
+    "numeric": Column("c", 1, "numeric", "numeric"),
+    "price": Column("c", 1, "numeric(10,2)", "numeric", base_typmod=655366),
+    "money": Column("c", 1, "money", "money"),
+    "timestamp": Column("c", 1, "timestamp without time zone", "timestamp without time zone"),
+    "timestamp3": Column("c", 1, "timestamp(3) without time zone", "timestamp without time zone", base_typmod=3),
+    "times": Column("c", 1, "time without time zone[]", "time without time zone[]"),
+    "timetz": Column("c", 1, "time with time zone", "time with time zone"),
+    "interval": Column("c", 1, "interval", "interval"),
+    "intervals": Column("c", 1, "interval[]", "interval[]"),
+    "bits": Column("c", 1, "bit varying(5)", "bit varying"),
+    "bit": Column("c", 1, "bit(5)", "bit varying"),
+    "composite": Column("c", 1, "public.pair", "public.pair"),
+    "mood": Column("c", 1, "public.mood", "public.mood"),
+    "moods": Column("c", 1, "public.mood[]", "public.mood[]"),
+    "citext": Column("c", 1, "public.citext", "public.citext"),
+    "box": Column("c", 1, "box", "box"),
+    "default": Column("c", 1, "text", "text", has_default=True),
+    "json": Column("c", 1, "jsonb", "jsonb"),
+}
+
+
+@pytest.mark.parametrize(
+    "column,config,subject,level",
+    [
+        ("numeric", {}, "", None),
+        ("numeric", {"decimal.handling.mode": "double"}, "decimal.handling.mode", STOP),
+        ("numeric", {"decimal.handling.mode": None}, "decimal.handling.mode", STOP),
+        ("price", {"decimal.handling.mode": "precise"}, "decimal.handling.mode", WARN),
+        ("money", {"decimal.handling.mode": "double"}, "decimal.handling.mode", STOP),
+        ("money", {"decimal.handling.mode": "precise"}, "money.fraction.digits", STOP),
+        ("money", {"decimal.handling.mode": "precise", "money.fraction.digits": "3"}, "", None),
+        ("timestamp", {}, "", None),
+        ("timestamp", {"time.precision.mode": "connect"}, "time.precision.mode", STOP),
+        ("timestamp3", {"time.precision.mode": "connect"}, "", None),
+        ("times", {"time.precision.mode": "connect"}, "time.precision.mode", STOP),
+        ("timestamp", {"time.precision.mode": "nanoseconds"}, "time.precision.mode", STOP),
+        ("timestamp", {"time.precision.mode": "isostring"}, "", None),
+        ("timetz", {}, "time with time zone", STOP),
+        ("interval", {}, "", None),
+        ("interval", {"interval.handling.mode": None}, "interval.handling.mode", STOP),
+        ("intervals", {}, "interval[]", STOP),
+        ("bits", {}, "bit varying", STOP),
+        ("bit", {}, "", None),
+        ("composite", {}, "", None),
+        ("composite", {"include.unknown.datatypes": None}, "include.unknown.datatypes", STOP),
+        ("mood", {"include.unknown.datatypes": None}, "", None),
+        ("moods", {"include.unknown.datatypes": None}, "", None),
+        ("citext", {"include.unknown.datatypes": None}, "", None),
+        ("box", {"include.unknown.datatypes": None}, "", None),
+        ("json", {"include.unknown.datatypes": None}, "", None),
+        ("default", {}, "", None),
+        (
+            "default",
+            {"value.converter.replace.null.with.default": None},
+            "value.converter.replace.null.with.default",
+            STOP,
+        ),
+    ],
+)
+def test_modes_that_lose_values_are_found_by_the_types_of_the_columns(
+    column: str, config: dict[str, str | None], subject: str, level: Level | None
+) -> None:
+    """A mode is no problem where no mapped column has such a type."""
+    held = table("public.held", COLUMNS[column])
+    made = log_plan(held, config=config, money_digits=3, enums=["public.mood"])
+    findings = [f for f in made.findings if f.code in {"debezium_loss", "debezium_values"}]
+    assert ([] if level is None else [(subject, level)]) == [(f.subject, f.level) for f in findings]
+    assert all("public.held (c)" in f.message for f in findings)
+    assert not [f for f in log_plan(USERS, config=config, money_digits=3).findings if f.level is not Level.NOTE]
+
+
+def test_types_that_debezium_came_to_know_are_asked_for_of_older_ones() -> None:
+    """Or of one whose version nobody knows."""
+    held = table("public.held", COLUMNS["box"])
+    subject = "include.unknown.datatypes"
+    for version in ("2.7.4.Final", None):
+        assert about(subject, {subject: None}, tables=(held,), debezium={"version": version})
+
+
+def test_avro_writes_defaults_in_the_place_of_null_too() -> None:
+    """By another setting."""
+    avro = kafka_stream(f"{CONNECT}, schema_registry: {{url: http://registry}}", kind="debezium-avro")
+    config: dict[str, str | None] = {"value.converter": "io.confluent.connect.avro.AvroConverter"}
+    subject = "value.converter.ignore.default.for.nullables"
+    held = table("public.held", COLUMNS["default"])
+    assert about(subject, config, tables=(held,), yaml=avro)
+    assert not about(subject, {**config, subject: "true"}, tables=(held,), yaml=avro)
+
+
+def test_without_connect_only_what_the_file_says_is_known() -> None:
+    """The plan says what can't be proven, and judges modes by stream.debezium."""
+    held = table("public.held", COLUMNS["interval"])
+    made = log_plan(held, yaml=kafka_stream(""), debezium={"seen": False})
+    assert WARN is next(f.level for f in made.findings if f.subject == "Debezium")
+    assert {"interval.handling.mode"} == {f.subject for f in made.findings if f.code == "debezium_loss"}
+    made = log_plan(held, yaml=kafka_stream("debezium: {interval.handling.mode: string}"), debezium={"seen": False})
+    assert "debezium_loss" not in codes(made)
+
+
+def test_the_state_of_debezium_is_told() -> None:
+    """Version, trouble, snapshot."""
+    made = log_plan(USERS, debezium={"version": "2.5.0.Final", "trouble": "its task is FAILED", "snapshot": True})
+    messages = " ".join(finding.message for finding in made.findings if finding.subject == "Debezium")
+    assert all(word in messages for word in ("2.5.0.Final", "FAILED", "snapshot is running"))
+
+
+@pytest.mark.parametrize(
+    "old,code,level",
+    [
+        ({"slot": None}, "slot_missing", STOP),
+        ({"slot": SlotFacts("test_decoding", "app", active=False)}, "slot_foreign", STOP),
+        ({"slot": SlotFacts("pgoutput", "app", active=False, lost="wal_removed")}, "slot_lost", STOP),
+        ({"slot": SlotFacts("pgoutput", "app", active=False)}, "slot_idle", WARN),
+        ({"server": {"wal_level": "replica"}}, "wal_level", STOP),
+        (
+            {"publication": PublicationFacts(frozenset({"insert"}), via_root=True, owned=False)},
+            "publication_operations",
+            STOP,
+        ),
+    ],
+)
+def test_debeziums_slot_and_publication_are_looked_at(old: dict[str, object], code: str, level: Level) -> None:
+    """They are what the log is filled from; our role needs no right to read them."""
+    made = log_plan(USERS, old={**old, "rights": {"replication": False}})
+    assert level is found(made, code).level
+    assert "right_replication" not in codes(made)
+
+
+def test_settings_that_shape_values_are_brought_over() -> None:
+    """Connect's go before the file's; a flattening transform's lose its name; nothing else comes along."""
+    config = {
+        **DEBEZIUM,
+        "transforms": "u",
+        "transforms.u.type": "io.debezium.transforms.ExtractNewRecordState",
+        "transforms.u.add.fields": "op,lsn",
+    }
+    given = {"decimal.handling.mode": "double", "hstore.handling.mode": "map"}
+    assert value_settings(config, given) == {
+        "decimal.handling.mode": "string",
+        "interval.handling.mode": "string",
+        "include.unknown.datatypes": "true",
+        "value.converter.replace.null.with.default": "false",
+        "hstore.handling.mode": "map",
+        "add.fields": "op,lsn",
+    }
+    assert marks_by_message(config)
+
+
+def test_settings_are_read_as_debezium_reads_them() -> None:
+    """Blanks, case, empty values, numbers."""
+    settings = Settings({"a": " X ", "b": "", "c": "1,  2,", "d": "no"})
+    assert ("x", "z", ("1", "2"), 7) == (
+        settings.mode("a", "y"),
+        settings.mode("b", "z"),
+        settings.words("c"),
+        settings.milliseconds("d", 7),
+    )
+    assert settings.patterns("b") is None
