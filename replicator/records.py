@@ -49,6 +49,7 @@ class RowChange(NamedTuple):
         transaction: Debezium's id of the transaction, before the colon; None without transaction metadata.
         order: the event's place in that transaction, from 1 (`transaction.total_order`); None likewise.
         sequence: Debezium's `source.sequence`: (last commit LSN, event LSN); None where the record has none.
+        table_order: its place among the transaction's events of its table, from 1; None where it isn't told.
 
     """
 
@@ -62,6 +63,7 @@ class RowChange(NamedTuple):
     transaction: str | None = None
     order: int | None = None
     sequence: tuple[int, int] | None = None
+    table_order: int | None = None
 
 
 class TransactionMark(NamedTuple):
@@ -88,12 +90,24 @@ class Beat(NamedTuple):
 
 
 class Message(NamedTuple):
-    """A logical decoding message (`op: m`)."""
+    """A logical decoding message (`op: m`).
+
+    Attributes:
+        prefix: names the writer.
+        content: any bytes.
+        lsn: where it lies in the WAL.
+        xid: of its transaction; 0 for one outside of any.
+        commit_time: seconds since the epoch; None where it isn't told.
+        sequence: as of `RowChange`.
+
+    """
 
     prefix: str
     content: bytes
     lsn: int
     xid: int
+    commit_time: float | None = None
+    sequence: tuple[int, int] | None = None
 
 
 Decoded = RowChange | TransactionMark | Beat | Message | None
