@@ -10,4 +10,5 @@ pytest_plugins = (
     "tests.fix_group",
     "tests.fix_migration",
     "tests.fix_kafka",
+    "tests.fix_kafka_source",
 )

@@ -1,0 +1,121 @@
+"""What the brokers say about topics and offsets, beside the consumer: librdkafka's admin client, awaited.
+
+End offsets are high watermarks (READ_UNCOMMITTED): the consumer's own query answers the last stable offset, which
+hides records that were acknowledged within a transaction that is still open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # exported, not in __all__
+
+from replicator.kafka.errors import Scrub, bad_setting, of_exception
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+    from concurrent.futures import Future
+
+    from replicator.kafka.logs import Log
+    from replicator.partitions import Partition
+
+_TIMEOUT_SECONDS: Final = 10.0
+_EARLIEST: Final[OffsetSpec] = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # the library's
+_LATEST: Final[OffsetSpec] = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # likewise
+_ABSENT: Final = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC}  # noqa: SLF001 - so they are called
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic that exists.
+
+    Attributes:
+        id: made anew with the topic.
+        partitions: how many.
+
+    """
+
+    id: str
+    partitions: int
+
+
+class Admin:
+    """Questions to the brokers. Every method raises `ReplicatorError`: CONNECTION, PERMISSION.
+
+    Args:
+        settings: of a client.
+        scrub: takes secrets out of messages.
+        log: where the library's own messages go.
+
+    Raises:
+        ReplicatorError: CONFIG for a setting that librdkafka refuses.
+
+    """
+
+    def __init__(self, settings: Mapping[str, Any], scrub: Scrub, log: Log) -> None:
+        self._scrub = scrub
+        try:
+            configuration: dict[str, Any] = {**settings, "error_cb": log.error}
+            self._client = AdminClient(configuration, logger=log)
+        except KafkaException as error:
+            raise bad_setting(error) from error
+
+    async def cluster(self) -> str:
+        """The cluster's id; '' where the brokers tell none."""
+        answer = self._client.describe_cluster(request_timeout=_TIMEOUT_SECONDS)
+        return (await self._awaited(answer, "asking the brokers for their cluster")).cluster_id or ""
+
+    async def topics(self, names: Collection[str]) -> dict[str, Topic]:
+        """Those of the topics that exist."""
+        if not names:
+            return {}
+        asked = self._client.describe_topics(TopicCollection(sorted(names)), request_timeout=_TIMEOUT_SECONDS)
+        found: dict[str, Topic] = {}
+        for name, answer in asked.items():
+            try:
+                described = await asyncio.wrap_future(answer)
+            except KafkaException as error:
+                if _code(error) not in _ABSENT:
+                    raise of_exception(error, f"asking for topic {name}", scrub=self._scrub) from error
+            else:
+                found[name] = Topic(str(described.topic_id), len(described.partitions))
+        return found
+
+    async def ends(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        """High watermarks. A partition that doesn't exist is left out."""
+        return await self._offsets(partitions, _LATEST)
+
+    async def beginnings(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        """The first offsets that are still there. A partition that doesn't exist is left out."""
+        return await self._offsets(partitions, _EARLIEST)
+
+    async def _offsets(self, partitions: Iterable[Partition], which: OffsetSpec) -> dict[Partition, int]:
+        asked = {TopicPartition(topic, number): which for topic, number in partitions}
+        if not asked:
+            return {}
+        answers = self._client.list_offsets(
+            asked, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=_TIMEOUT_SECONDS
+        )
+        found: dict[Partition, int] = {}
+        for one, answer in answers.items():
+            try:
+                found[one.topic, one.partition] = (await asyncio.wrap_future(answer)).offset
+            except KafkaException as error:
+                if _code(error) not in {*_ABSENT, KafkaError._UNKNOWN_PARTITION}:  # noqa: SLF001 - so it is called
+                    doing = f"asking for the offsets of {one.topic}/{one.partition}"
+                    raise of_exception(error, doing, scrub=self._scrub) from error
+        return found
+
+    async def _awaited(self, answer: Future[Any], doing: str) -> Any:
+        try:
+            return await asyncio.wrap_future(answer)
+        except KafkaException as error:
+            raise of_exception(error, doing, scrub=self._scrub) from error
+
+
+def _code(error: KafkaException) -> int | None:
+    (cause, *_) = error.args
+    return cause.code() if isinstance(cause, KafkaError) else None

@@ -1,0 +1,162 @@
+"""What was read and nobody has taken yet: cut into batches at the ends of transactions. Pure, no I/O, no clock.
+
+Sizes are an estimate of memory in bytes, so the events' Python objects are counted, not only the values.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from replicator.events import Batch, Position
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from replicator.events import ChangeEvent
+    from replicator.kafka.offsets import Yielded
+    from replicator.partitions import Partition
+
+
+@dataclass(slots=True, eq=False)
+class Reading:
+    """How far one partition is read, while this process has it.
+
+    Attributes:
+        partition: topic and number.
+        read: the next offset: everything before it is in the backlog, was given out, or says nothing to this feed.
+        noted: the next offset that was given out.
+        pending: how many of its events wait.
+
+    """
+
+    partition: Partition
+    read: int
+    noted: int
+    pending: int = 0
+
+
+class Backlog:
+    """Events in the order in which they were read.
+
+    Attributes:
+        number: of the next transaction.
+        events: that wait.
+
+    """
+
+    def __init__(self, yielded: Yielded) -> None:
+        self.number = 0
+        self.events: list[ChangeEvent] = []
+        self._yielded = yielded
+        self._places: list[tuple[Reading, int]] = []
+        self._sizes: list[int] = []  # cumulative since the beginning, so that a cut is a binary search
+        self._total = 0
+        self._given_bytes = 0
+
+    @property
+    def bytes(self) -> int:
+        """Estimated memory of what waits."""
+        return self._total - self._given_bytes
+
+    def add(self, event: ChangeEvent, reading: Reading, next_offset: int, size: int) -> None:
+        """Add one event; the caller has numbered its transaction.
+
+        Args:
+            event: after all that is there.
+            reading: the partition that it is of.
+            next_offset: what is to be read after it.
+            size: estimated memory.
+
+        """
+        self.events.append(event)
+        self._places.append((reading, next_offset))
+        self._total += size
+        self._sizes.append(self._total)
+        reading.pending += 1
+
+    def cut(self, rows_max: int, bytes_max: int, readings: Iterable[Reading]) -> Batch | None:
+        """The next batch with events: whole transactions within the limits, or a part of a larger one.
+
+        Args:
+            rows_max: limit of events, at least 1.
+            bytes_max: limit of estimated memory; one event is given out whatever its size.
+            readings: all partitions; what was read of them without an event, behind what is given out, goes along.
+
+        Returns:
+            None when there is nothing.
+
+        """
+        events = self.events
+        if not events:
+            return None
+        rows = min(len(events), rows_max, max(1, bisect_right(self._sizes, self._given_bytes + bytes_max)))
+        whole = True
+        last = events[rows - 1].transaction
+        if rows < len(events) and events[rows].transaction is last:
+            start = bisect_left(events, last.at or 0, hi=rows, key=lambda event: event.transaction.at or 0)
+            whole = start > 0
+            rows = start or rows
+        return self._give(rows, readings, whole=whole)
+
+    def idle(self, readings: Iterable[Reading]) -> Batch | None:
+        """A batch without events that only moves the position; None while events wait, or where nothing was read."""
+        if self.events:
+            return None
+        moved = [reading for reading in readings if reading.read > reading.noted]
+        if not moved:
+            return None
+        number = self.number
+        self.number += 1
+        self._note(moved, number)
+        return Batch([], Position(number + 1))
+
+    def drop(self, partitions: set[Partition]) -> int | None:
+        """Forget what waits of these partitions; returns the number of the last event so lost."""
+        kept: list[int] = []
+        dropped = None
+        for at, (reading, _) in enumerate(self._places):
+            if reading.partition in partitions:
+                dropped = self.events[at].transaction.at
+                reading.pending = 0
+            else:
+                kept.append(at)
+        if dropped is not None:
+            sizes = [self._sizes[at] - (self._sizes[at - 1] if at else self._given_bytes) for at in kept]
+            self.events[:] = [self.events[at] for at in kept]
+            self._places = [self._places[at] for at in kept]
+            self._sizes, self._total = [], self._given_bytes
+            for size in sizes:
+                self._total += size
+                self._sizes.append(self._total)
+        return dropped
+
+    def _give(self, rows: int, readings: Iterable[Reading], *, whole: bool) -> Batch:
+        events, places = self.events[:rows], self._places[:rows]
+        size = self._sizes[rows - 1] - self._given_bytes
+        self._given_bytes += size
+        del self.events[:rows], self._places[:rows], self._sizes[:rows]
+        first, last = events[0].transaction, events[-1].transaction
+        number = last.at or 0
+        for event, (reading, next_offset) in zip(events, places, strict=True):
+            reading.pending -= 1
+            reading.noted = next_offset
+            self._yielded.note(event.transaction.at or 0, reading.partition, next_offset)
+        if whole:
+            self._note((one for one in readings if not one.pending and one.read > one.noted), number)
+        times = [event.transaction.commit_time for event in events]
+        return Batch(
+            events,
+            Position(number + 1) if whole else Position(number, events[-1].ordinal),
+            complete=whole,
+            transactions=number - (first.at or 0) + (1 if whole else 0),
+            commit_time=max(times),
+            first_commit_time=min(times),
+            bytes=size,
+        )
+
+    def _note(self, readings: Iterable[Reading], number: int) -> None:
+        for reading in readings:
+            reading.noted = reading.read
+            self._yielded.note(number, reading.partition, reading.read)

@@ -1,0 +1,162 @@
+"""Records to events, on the event loop, in slices: the loop stays free for whoever else it serves."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from replicator.errors import ErrorKind, ReplicatorError
+from replicator.events import ChangeEvent, Op, Transaction
+from replicator.kafka.consumer import End, size_of
+from replicator.records import Record, RowChange
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping
+
+    from replicator.events import Values
+    from replicator.kafka.backlog import Backlog, Reading
+    from replicator.partitions import Partition, RecordDecoder, Registry
+    from replicator.records import Decoded, RegistrySchema
+    from replicator.tables import TableName
+
+_EVENT_BYTES: Final = 600  # an event with its transaction, its tuples, and its places in lists
+_VALUE_BYTES: Final = 48  # a bytes object, without its content, and its place
+_SLICE_SECONDS: Final = 0.005
+
+
+class Decoding:
+    """From what the consumer hands over to the backlog.
+
+    Args:
+        decoder: of the connector's format.
+        registry: where its schemas come from; None where it needs none.
+        tables: the mapped ones.
+        readings: this process's partitions; records of others are dropped.
+        backlog: gets the events.
+        partitions_of: how many partitions a topic has.
+        release: what was handed over is not held any more; bytes.
+        progressed: something was read.
+
+    """
+
+    def __init__(
+        self,
+        decoder: RecordDecoder,
+        registry: Registry | None,
+        *,
+        tables: Collection[TableName],
+        readings: Mapping[Partition, Reading],
+        backlog: Backlog,
+        partitions_of: Callable[[str], int],
+        release: Callable[[int], None],
+        progressed: Callable[[], None],
+    ) -> None:
+        self._decoder = decoder
+        self._registry = registry
+        self._tables = frozenset(tables)
+        self._readings = readings
+        self._backlog = backlog
+        self._partitions_of = partitions_of
+        self._release = release
+        self._progressed = progressed
+        self._waiting: deque[Record | End] = deque()
+        self._more = asyncio.Event()
+
+    def add(self, arrivals: Iterable[Record | End]) -> None:
+        """Take what arrived."""
+        self._waiting.extend(arrivals)
+        self._more.set()
+
+    def drop(self, partitions: Collection[Partition]) -> None:
+        """Forget what waits of these partitions."""
+        kept: deque[Record | End] = deque()
+        for one in self._waiting:
+            if (one.topic, one.partition) not in partitions:
+                kept.append(one)
+            elif type(one) is Record:
+                self._release(size_of(one))
+        self._waiting = kept
+
+    async def run(self) -> None:
+        """Decode, until cancelled.
+
+        Raises:
+            ReplicatorError: DECODE, SCHEMA, LOG_LOST for what can't be read; everything before it is in the backlog.
+                CONNECTION, PERMISSION of the registry.
+
+        """
+        while True:
+            await self._more.wait()
+            self._more.clear()
+            while self._waiting:
+                try:
+                    needed = self._slice(time.monotonic() + _SLICE_SECONDS)
+                finally:
+                    self._progressed()
+                if needed:
+                    await self._learn(needed)
+                await asyncio.sleep(0)
+
+    def _slice(self, until: float) -> Collection[RegistrySchema]:
+        """Decode for a while; returns schemas without which the next record can't be read."""
+        readings, decoder = self._readings, self._decoder
+        while self._waiting and time.monotonic() < until:
+            waiting = self._waiting
+            record = waiting[0]
+            reading = readings.get((record.topic, record.partition))
+            if reading is None or record.offset < reading.read:
+                pass  # given up meanwhile, or read before
+            elif type(record) is End:
+                reading.read = record.offset
+            else:
+                assert isinstance(record, Record)
+                if needed := decoder.needs(record):
+                    return needed
+                self._say(record, decoder.decode(record), reading)
+                reading.read = record.offset + 1
+            waiting.popleft()
+            if type(record) is Record:
+                self._release(size_of(record))
+        return ()
+
+    async def _learn(self, needed: Collection[RegistrySchema]) -> None:
+        for schema in needed:
+            if self._registry is None:
+                raise ReplicatorError(
+                    f"a record names schema {schema.id} of a registry, and the connector names none",
+                    kind=ErrorKind.CONFIG,
+                    hint="Set stream.schema_registry",
+                )
+            self._decoder.learn(schema, await self._registry.schema(schema))
+
+    def _say(self, record: Record, decoded: Decoded, reading: Reading) -> None:
+        if type(decoded) is not RowChange or decoded.relation.table not in self._tables:
+            return
+        if decoded.op is Op.TRUNCATE and self._partitions_of(record.topic) > 1:
+            raise _unordered(record, decoded.relation.table)
+        backlog = self._backlog
+        transaction = Transaction(decoded.xid, decoded.lsn, decoded.commit_time, backlog.number)
+        backlog.number += 1
+        event = ChangeEvent(decoded.op, decoded.relation, decoded.before, decoded.after, transaction, 1)
+        size = _EVENT_BYTES + _size(decoded.before) + _size(decoded.after)
+        self._release(-size)  # held now in another form
+        backlog.add(event, reading, record.offset + 1, size)
+
+
+def _size(values: Values | None) -> int:
+    if values is None:
+        return 0
+    return _VALUE_BYTES * len(values) + sum([len(value) for value in values if type(value) is bytes])
+
+
+def _unordered(record: Record, table: TableName) -> ReplicatorError:
+    return ReplicatorError(
+        f"{table} was truncated ({record}), and its topic has several partitions: which changes came before can't be "
+        "told",
+        kind=ErrorKind.LOG_LOST,
+        table=str(table),
+        hint="Everything before it in its own partition is applied, nothing after it. Copy the table anew with "
+        "`replicator resync`, or give it a topic of one partition",
+    )

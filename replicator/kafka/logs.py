@@ -1,0 +1,43 @@
+"""librdkafka's own messages, in our log: without secrets, and from whatever thread they come."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+
+from replicator.kafka.errors import Scrub
+
+if TYPE_CHECKING:
+    from confluent_kafka import KafkaError
+
+_NAMES: Final = {logging.DEBUG: "debug", logging.INFO: "info", logging.WARNING: "warning"}
+
+
+class Log:
+    """What a client of librdkafka takes for a logger, and its `error_cb`.
+
+    Args:
+        scrub: takes secrets out.
+        watch: hears of every error that the library reports; in the thread that polls.
+        bound: names and values for every line.
+
+    """
+
+    def __init__(self, scrub: Scrub, watch: Callable[[KafkaError], None] | None = None, **bound: str) -> None:
+        self._scrub = scrub
+        self._watch = watch
+        self._log = structlog.get_logger("replicator.kafka").bind(**bound)
+
+    def log(self, level: int, message: str, *arguments: Any) -> None:
+        """As `logging.Logger.log`."""
+        text = message % arguments if arguments else message
+        getattr(self._log, _NAMES.get(level, "error"))("librdkafka", text=self._scrub(text))
+
+    def error(self, error: KafkaError) -> None:
+        """The library's `error_cb`: mostly for information, it goes on by itself."""
+        self._log.warning("librdkafka reports", text=self._scrub(error.str()), code=error.name(), fatal=error.fatal())
+        if self._watch is not None:
+            self._watch(error)
