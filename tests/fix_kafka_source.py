@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # exported, not in __all__
 
 from replicator.config import KafkaStream
 from replicator.events import Batch, ChangeEvent, Op, Relation
@@ -29,6 +29,7 @@ class PlainDecoder:
         self._relations: dict[str, Relation] = {}
 
     def needs(self, record: Record) -> Collection[RegistrySchema]:
+        del record
         return ()
 
     def learn(self, schema: RegistrySchema, text: str) -> None:
@@ -81,6 +82,7 @@ class Source:
         return None
 
     async def produced(self, lsn: int) -> None:
+        del lsn
         await self.produced_upto.wait()
 
 

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from replicator.engine.parking import position_of
 from replicator.errors import ErrorKind, ReplicatorError
 from replicator.events import Position
 from tests.fix_kafka_source import ORDERS, KafkaWorld, keys_of
@@ -20,7 +21,9 @@ async def test_events_come_in_the_order_of_their_partition(kafka_world: KafkaWor
 
     events = first.events + second.events
     assert [1, 2, 3] == keys_of(first, second)
-    assert sorted({event.transaction.at for event in events}) == [event.transaction.at for event in events]
+    places = [position_of(event) for event in events]
+    assert sorted(set(places)) == places
+    assert second.position > places[-1] > first.position
     assert f"{kafka_world.topic()}/0:3" == reader.source.progress(second.position)
     assert f"{kafka_world.topic()}/0:2" == reader.source.format(second.position)
 
