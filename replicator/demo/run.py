@@ -1,7 +1,8 @@
 """`replicator demo`: a live database becomes another one of another shape, on this machine, in under a minute.
 
-Two real servers, an application that never stops writing, and the real daemon in a process of its own. At the end
-every row of both sides is compared by code that shares nothing with the product.
+Two real servers (and a real Kafka between them, where one asks for it), an application that never stops writing, and
+the real daemon in a process of its own. At the end every row of both sides is compared by code that shares nothing with
+the product.
 """
 
 import contextlib
@@ -17,13 +18,15 @@ from typing import Any, Final
 import psycopg
 from rich.console import Console
 
-from replicator.demo.checkout import SCHEMAS, CheckoutError, find_root, migrate
+from replicator.demo.checkout import CONNECTOR, SCHEMAS, CheckoutError, find_root, migrate
 from replicator.demo.compare import compare, links, orphans
+from replicator.demo.kafka_parts.fetch import PartsError, fetch
 from replicator.demo.lag import LagProbe
+from replicator.demo.pipe import CONNECTORS, Pipe, Via
 from replicator.demo.product import Product, ProductError
 from replicator.demo.screen import SPARKS_MAX, Screen, new_console, new_screen
 from replicator.demo.seed import count_rows, seed
-from replicator.demo.servers import PostgresServer, ServerError
+from replicator.demo.servers import PostgresServer, ServerError, find_bindir, server_major
 from replicator.demo.story import Step, Story
 from replicator.demo.summary import Outcome, Streamed, show_summary
 from replicator.demo.writer import Writer
@@ -35,47 +38,53 @@ TRANSACTIONS_PER_SECOND: Final = 200.0
 STEP_SECONDS_MAX: Final = 180.0
 POLL_SECONDS: Final = 0.1
 INTERRUPTED: Final = 130
+OLDER: Final = 15
 
 # Nothing here must outlive a crash of the machine, and the lag isn't that of a laptop's disk.
 _SETTINGS: Final = {"max_connections": "50", "shared_buffers": "64MB", "max_wal_size": "1GB"}
 
 
-def run_demo(*, seconds: float = SECONDS, rows: int = ROWS, keep: bool = False) -> int:
+def run_demo(*, seconds: float = SECONDS, rows: int = ROWS, keep: bool = False, via: Via | None = None) -> int:
     """Run the demo and show it.
 
     Args:
         seconds: how long to stream before the application stops.
         rows: about how many the old database begins with.
         keep: leave servers and daemon running at the end, until Ctrl-C.
+        via: by Kafka, whose topics this fills; None: straight from a replication slot.
 
     Returns:
         0; 1 on any difference or failure; 130 when it was interrupted. Nothing is left behind in any case.
 
     """
-    console, story = new_console(), Story()
+    console, story = new_console(), Story.of(kafka=via is not None)
     try:
         with _interruptible(), ExitStack() as stack:
-            return _tell(console, story, stack, seconds=seconds, rows=rows, keep=keep)
+            return _tell(console, story, stack, seconds=seconds, rows=rows, keep=keep, via=via)
     except KeyboardInterrupt:
         console.print("interrupted; nothing is left behind")
         return INTERRUPTED
-    except (CheckoutError, ProductError, ServerError, TimeoutError, psycopg.Error) as error:
+    except (CheckoutError, PartsError, ProductError, ServerError, TimeoutError, psycopg.Error) as error:
         console.print(f"\nThe demo failed after {story.seconds:.1f} s.", style="bold red")
         console.out(str(error))
         return 1
 
 
-def _tell(console: Console, story: Story, stack: ExitStack, *, seconds: float, rows: int, keep: bool) -> int:
+def _tell(
+    console: Console, story: Story, stack: ExitStack, *, seconds: float, rows: int, keep: bool, via: Via | None
+) -> int:
     root = find_root()
+    if via is not None:
+        fetch(console.print)
     with new_screen(console, story) as screen:
-        demo = _Demo(root, story, screen, stack)
+        demo = _Demo(root, story, screen, stack, via)
         try:
             demo.prepare(rows)
             outcome = demo.migrate(seconds)
         except BaseException:
             story.fail()
             raise
-    show_summary(console, outcome, root)
+    show_summary(console, outcome, root, demo.connector)
     if keep:
         demo.keep(console)
     demo.end()
@@ -106,8 +115,10 @@ class _Applied:
 class _Demo:
     """The acts of the story."""
 
-    def __init__(self, root: Path, story: Story, screen: Screen, stack: ExitStack) -> None:
+    def __init__(self, root: Path, story: Story, screen: Screen, stack: ExitStack, via: Via | None) -> None:
+        self.connector = CONNECTOR if via is None else CONNECTORS[via]
         self._root = root
+        self._via = via
         self._story = story
         self._screen = screen
         self._stack = stack
@@ -120,10 +131,13 @@ class _Demo:
     def prepare(self, rows: int) -> None:
         """Servers, schemas, rows, and an application that writes."""
         self._begin(Step.SERVERS)
+        older = None if self._via is None else find_bindir(OLDER)  # by Kafka, to show that it may be another version
         with ThreadPoolExecutor(2) as pool:
-            making = [pool.submit(PostgresServer, settings=_SETTINGS) for _ in range(2)]
+            making = [pool.submit(PostgresServer, bindir, settings=_SETTINGS) for bindir in (older, None)]
             old, upgraded = [self._stack.enter_context(one.result()) for one in making]
-        self._finish(Step.SERVERS, f"ports {old.port} and {upgraded.port}")
+        self._finish(
+            Step.SERVERS, " and ".join(f"{server_major(one.bindir)} on port {one.port}" for one in (old, upgraded))
+        )
 
         self._begin(Step.SCHEMAS)
         self._old, self._upgraded = old.create_database("crm"), upgraded.create_database("crm")
@@ -138,11 +152,37 @@ class _Demo:
         self._writer = self._stack.enter_context(
             Writer(self._old, sessions=SESSIONS, transactions_per_second=TRANSACTIONS_PER_SECOND)
         )
-        self._product = self._stack.enter_context(Product(self._root, old_dsn=self._old, upgraded_dsn=self._upgraded))
+        self._use(None)
+        if self._via is not None:
+            self._fill(self._via)
+
+    def _use(self, pipe: Pipe | None) -> None:
+        """The product, on the connector of this way."""
+        settings = {} if pipe is None else pipe.settings
+        self._product = self._stack.enter_context(
+            Product(
+                self._root,
+                old_dsn=self._old,
+                upgraded_dsn=self._upgraded,
+                connector=self.connector,
+                settings=settings,
+            )
+        )
+
+    def _fill(self, via: Via) -> None:
+        """Kafka and a registry, and who fills the topics, before anything is copied."""
+        self._begin(Step.PIPE)
+        pipe = Pipe(via)
+        self._during(lambda: self._stack.enter_context(pipe).title)
+        self._finish(Step.PIPE, pipe.title)
+        self._use(pipe)
+        self._begin(Step.FILL)
+        filled_by = pipe.fill(self._product, self._old)
+        self._finish(Step.FILL, f"by {filled_by}")
 
     def migrate(self, seconds: float) -> Outcome:
         """Copy, catch up, stream; then stop the application, drain, and compare."""
-        self._begin(Step.PLAN, "connectors/crm.yaml")
+        self._begin(Step.PLAN, str(self.connector))
         self._during(lambda: self._product.run("plan"))
         self._finish(Step.PLAN, "nothing in the way")
         copied, copy_seconds = self._copy()

@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, Final, Self
 
 from replicator.demo.lag import Lag
 
@@ -11,15 +11,21 @@ from replicator.demo.lag import Lag
 class Step(Enum):
     """The steps, in the order in which they begin."""
 
-    SERVERS = "two PostgreSQL 18 servers"
+    SERVERS = "two PostgreSQL servers"
+    PIPE = "a Kafka broker and a schema registry"
     SCHEMAS = "two schemas, and rows in the old database"
     WRITER = "an application that never stops writing"
+    FILL = "the topics are filled from now on"
     PLAN = "replicator plan"
     COPY = "replicator run: copy"
     CATCH_UP = "replicator run: catch up"
     STREAM = "replicator run: stream"
     DRAIN = "the application stops; replicator wait"
     COMPARE = "compare every row of both databases"
+
+
+BY_KAFKA: Final = frozenset({Step.PIPE, Step.FILL})
+"""Steps of the way through Kafka alone."""
 
 
 class Progress(Enum):
@@ -67,10 +73,15 @@ class Story:
     """
 
     began: float = field(default_factory=time.monotonic)
-    lines: dict[Step, Line] = field(default_factory=lambda: {step: Line() for step in Step})
+    lines: dict[Step, Line] = field(default_factory=dict)
     status: dict[str, Any] | None = None
     lag: Lag | None = None
     lags: list[float] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, *, kafka: bool) -> Self:
+        """The story of one way or the other."""
+        return cls(lines={step: Line() for step in Step if kafka or step not in BY_KAFKA})
 
     @property
     def seconds(self) -> float:

@@ -70,12 +70,12 @@ class Outcome:
         return sum(one.rows for one in self.tables)
 
 
-def show_summary(console: Console, outcome: Outcome, root: Path) -> None:
+def show_summary(console: Console, outcome: Outcome, root: Path, connector: Path) -> None:
     """Print it."""
     console.print(Padding(_numbers(outcome), (1, 1, 0, 1)))
     console.print(Padding(_tables(outcome), (0, 0, 0, 1)))
     console.print(Padding(_verdict(outcome), (0, 1, 1, 1)))
-    console.print(Padding(_next(root), (0, 1, 1, 1)))
+    console.print(Padding(_next(root, connector), (0, 1, 1, 1)))
 
 
 def _numbers(outcome: Outcome) -> Table:
@@ -155,13 +155,13 @@ def _verdict(outcome: Outcome) -> Text:
     )
 
 
-def _next(root: Path) -> Table:
+def _next(root: Path, connector: Path) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(style="dim")
     table.add_row("where to look next", "")
     for where, what in (
-        ("connectors/crm.yaml", "what you have just seen, as its user writes it"),
+        (str(connector), "what you have just seen, as its user writes it"),
         ("connectors/crm.py", "the transforms, with their way back"),
         ("schemas/crm", "the SQL of both sides"),
         ("README.md", "what it is for, and the words that it uses"),

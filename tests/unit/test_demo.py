@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from replicator.demo import checkout, lag
-from replicator.demo.checkout import CheckoutError, find_root, migrations
+from replicator.demo.checkout import CONNECTOR, CheckoutError, find_root, migrations
 from replicator.demo.compare import Comparison
 from replicator.demo.screen import new_screen
 from replicator.demo.seed import shares
@@ -51,7 +51,7 @@ def outcome(**changes: object) -> Outcome:
 
 def printed(made: Outcome) -> str:
     console = Console(file=io.StringIO(), width=100)
-    show_summary(console, made, find_root())
+    show_summary(console, made, find_root(), CONNECTOR)
     file = console.file
     assert isinstance(file, io.StringIO)
     return file.getvalue()
@@ -130,7 +130,7 @@ def test_quantiles_are_values_that_were_seen() -> None:
 
 def test_lines_where_no_terminal_is() -> None:
     """Without a terminal each step is a line when it begins and when it ends, without control characters."""
-    console, story = Console(file=io.StringIO(), width=100), Story()
+    console, story = Console(file=io.StringIO(), width=100), Story.of(kafka=False)
     with new_screen(console, story) as screen:
         story.begin(Step.SERVERS)
         screen.update()
@@ -146,7 +146,7 @@ def test_lines_where_no_terminal_is() -> None:
 
 def test_failure_is_shown() -> None:
     """The step that ran when something failed is marked."""
-    console, story = Console(file=io.StringIO(), width=100), Story()
+    console, story = Console(file=io.StringIO(), width=100), Story.of(kafka=False)
     with new_screen(console, story) as screen:
         story.begin(Step.PLAN)
         screen.update()
@@ -160,7 +160,7 @@ def test_failure_is_shown() -> None:
 def test_live_view_bears_what_is_unknown(step: Step) -> None:
     """The live view draws a status in which rates, estimates and lags are still unknown."""
     console = Console(file=io.StringIO(), width=80, force_terminal=True, legacy_windows=False)
-    story = Story()
+    story = Story.of(kafka=False)
     story.begin(step)
     story.hear(None)
     story.hear(STATUS)
