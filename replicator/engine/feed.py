@@ -23,6 +23,7 @@ from replicator.engine.letters import LetterDesk
 from replicator.engine.pace import Pace
 from replicator.engine.parking import Parking, parked_by
 from replicator.engine.recent import RecentTransactions
+from replicator.engine.retries import DRAIN_SECONDS
 from replicator.engine.spread import Spread
 from replicator.engine.unique import UniqueResolver
 from replicator.errors import ReplicatorError
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from replicator.ports import Reader, Source, Target
     from replicator.telemetry import FeedStatus
 
+_NUDGE_SECONDS: Final = 0.5  # an idle source is asked for its position this often, while lanes wait for it
 _PING_SECONDS: Final = 15.0  # a third of the sessions' idle_in_transaction_session_timeout, and some
 
 
@@ -230,12 +232,28 @@ class Feed:
                     working = asyncio.ensure_future(self._work.get())
                 if stopping.done():
                     break
+            await self._level(taking)
         finally:
             for task in (taking, stopping, working):
                 task.cancel()
             await asyncio.gather(taking, stopping, working, return_exceptions=True)
         await self._spread.align()
         self._confirm()
+
+    async def _level(self, taking: asyncio.Task[Batch]) -> None:
+        """Go on up to where the furthest lane began, if a stop came before that: a kill leaves lanes apart."""
+        clock = asyncio.get_running_loop().time
+        until = clock() + DRAIN_SECONDS
+        try:
+            while not self._spread.level and clock() < until:
+                self._source.nudge()
+                await asyncio.wait([taking], timeout=_NUDGE_SECONDS)
+                if taking.done():
+                    await self._apply(taking.result())
+                    taking = asyncio.ensure_future(self._take())
+        finally:
+            taking.cancel()
+            await asyncio.gather(taking, return_exceptions=True)
 
     async def _take(self) -> Batch:
         settings, rows = self._settings, self._settings.batch_rows_max

@@ -46,6 +46,12 @@ class Spread:
             return self._lanes[0].position
         return self._reached or self.lowest()
 
+    @property
+    def level(self) -> bool:
+        """Whether `align` can bring all lanes to one position: none is further than what is applied by all."""
+        reached = self.reached()
+        return reached is None or all(lane.position is None or lane.position <= reached for lane in self._lanes)
+
     async def align(self) -> None:
         """Bring every lane's checkpoint to the same position, where one is known to be applied by all."""
         reached = self.reached()
