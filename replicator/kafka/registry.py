@@ -11,6 +11,7 @@ either API (http://registry:8080/apis/ccompat/v7, or .../apis/registry/v3): the 
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import random
@@ -73,11 +74,11 @@ class SchemaRegistry:
         self._confluent, self._apicurio = _addresses(self.url)
         self._patience = patience_seconds
         self._tls = _tls(settings)
-        self._auth = (
-            aiohttp.BasicAuth(settings.user, settings.password.reveal() if settings.password else "", "utf-8")
-            if settings.user
-            else None
-        )
+        self._headers = {"Accept": f"{_CONTENT}, application/json, */*"}
+        if settings.user is not None:
+            password = settings.password.reveal() if settings.password else ""
+            basic = base64.b64encode(f"{settings.user}:{password}".encode()).decode()
+            self._headers["Authorization"] = f"Basic {basic}"
         self._session: aiohttp.ClientSession | None = None
         self._schemas: dict[RegistrySchema, asyncio.Task[str]] = {}
         self._ids: dict[tuple[str, str], int] = {}
@@ -257,8 +258,8 @@ class SchemaRegistry:
 
     async def _request(self, method: str, path: str, body: bytes | None) -> Answer:
         if self._session is None:
-            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS), auth=self._auth)
-        headers = {"Accept": f"{_CONTENT}, application/json, */*"} | ({"Content-Type": _CONTENT} if body else {})
+            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS))
+        headers = self._headers | ({"Content-Type": _CONTENT} if body else {})
         text = bytearray()
         try:
             # Not followed: credentials would go to an address that nobody has configured.
@@ -272,10 +273,10 @@ class SchemaRegistry:
                 status = answer.status
         except TimeoutError as error:
             raise self._lost("it doesn't answer in time") from error
-        except ValueError as error:  # aiohttp.InvalidURL, or yarl's own
-            raise self._not_configured("its URL can't be read") from error
         except aiohttp.ClientConnectorCertificateError as error:
             raise self._lost(f"its certificate is not trusted ({error.certificate_error})") from error
+        except ValueError as error:  # aiohttp.InvalidURL, or yarl's own
+            raise self._not_configured("its URL can't be read") from error
         except (aiohttp.ClientError, OSError) as error:
             raise self._lost(type(error).__name__) from error
         if status >= 500 or status in {408, 425, 429}:
