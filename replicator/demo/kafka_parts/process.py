@@ -128,10 +128,12 @@ class JavaServer(ABC):
     def wait_ready(self, seconds: float = START_SECONDS_MAX) -> None:
         """Wait until clients can use it; PartsError with the end of its log where that doesn't come about."""
         deadline = time.monotonic() + seconds
-        while not self._ready():
+        while True:
             if not self.running:
                 self._forget()
                 raise self._failure("ended while it started")
+            if self._ready():
+                return
             if time.monotonic() > deadline:
                 self.kill()
                 raise self._failure(f"did not become ready in {seconds:.0f} s")

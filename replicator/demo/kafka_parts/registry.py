@@ -34,7 +34,14 @@ class RegistryServer(JavaServer):
         self._program = parts.folder("registry") / "quarkus-run.jar"
         super().__init__(home=home, heap=heap)
         self.port = free_port()
-        self._settings = {"quarkus.http.host": HOST, "quarkus.http.port": str(self.port), **(settings or {})}
+        self._settings = {
+            "quarkus.http.host": HOST,
+            "quarkus.http.port": str(self.port),
+            # Health and metrics would be on port 9000 of every interface, and a second registry could not start.
+            "quarkus.management.host": HOST,
+            "quarkus.management.port": str(free_port()),
+            **(settings or {}),
+        }
 
     @property
     def url(self) -> str:
@@ -53,7 +60,7 @@ class RegistryServer(JavaServer):
         connection = http.client.HTTPConnection(HOST, self.port, timeout=10)
         try:
             connection.request("GET", "/apis/ccompat/v7/subjects")
-            return connection.getresponse().status < 500
+            return connection.getresponse().status == 200
         except (OSError, http.client.HTTPException):
             return False
         finally:
