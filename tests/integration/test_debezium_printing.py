@@ -1,43 +1,12 @@
 """Values are printed exactly as a real PostgreSQL prints them."""
 
-import math
 import random
-import struct
 from decimal import Decimal
-
-import pytest
 
 from replicator.codecs.debezium import printing
 from replicator.demo.servers import PostgresServer
 
 _RANDOM = random.Random(20_260_822)
-
-
-def _doubles() -> list[float]:
-    bits = [struct.unpack("<d", _RANDOM.randbytes(8))[0] for _ in range(20_000)]
-    powers = [2.0**n for n in range(-1074, 1024)] + [10.0**n for n in range(-320, 309)]
-    short = [_RANDOM.randrange(10**6) / 10 ** _RANDOM.randrange(12) for _ in range(5_000)]
-    long = [_RANDOM.random() * 10 ** _RANDOM.randrange(13, 18) for _ in range(5_000)]
-    return [*(bits), *powers, *short, *long, 0.0, -0.0, math.inf, -math.inf, 5e-324, 1e15, 1e14, 1e-4, 9.9999e-5]
-
-
-def _singles() -> list[float]:
-    bits = [struct.unpack("<f", _RANDOM.randbytes(4))[0] for _ in range(20_000)]
-    powers = [2.0**n for n in range(-149, 128)]
-    short = [_RANDOM.randrange(10**6) / 10 ** _RANDOM.randrange(12) for _ in range(5_000)]
-    return [*bits, *powers, *short, -0.0, 1e6, 999999.0, 1e-4, 123456.7, 16777216.0]
-
-
-@pytest.mark.parametrize("kind", ["float8", "float4"])
-def test_floats(server18: PostgresServer, kind: str) -> None:
-    """A float has the shortest text that PostgreSQL would choose."""
-    values = _doubles() if kind == "float8" else _singles()
-    text = printing.float8_text if kind == "float8" else printing.float4_text
-    shown = server18.execute(
-        f"SELECT v::text FROM pg_catalog.unnest(%s::{kind}[]) WITH ORDINALITY AS u(v, n) ORDER BY n", [values]
-    )
-
-    assert [one for (one,) in shown] == [text(value).decode() for value in values]
 
 
 def test_moments(server18: PostgresServer) -> None:
