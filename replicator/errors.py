@@ -23,7 +23,7 @@ class ErrorKind(StrEnum):
     READ_ONLY = "read_only"  # the target refuses writes (standby, default_transaction_read_only, a fence)
     COMMIT_UNKNOWN = "commit_unknown"  # the answer to COMMIT was lost: only the checkpoint can tell
     SUPERSEDED = "superseded"  # another process holds a higher epoch
-    REASSIGNED = "reassigned"  # a partition of a log belongs to another process now
+    REASSIGNED = "reassigned"  # a partition of a log, or the lead of its group, is another process's now
     SLOT_BUSY = "slot_busy"  # the slot is held by another session
     SLOT_LOST = "slot_lost"  # slot missing, invalidated, or ahead of the checkpoint: changes are lost
     LOG_LOST = "log_lost"  # a log's offset out of range, its topic gone or made again: changes are lost, or unknown

@@ -304,7 +304,8 @@ class TargetTransaction(Protocol):
         """Move the lane's checkpoint, by compare-and-set from the position that this lane last wrote.
 
         Raises:
-            ReplicatorError: SUPERSEDED when epoch or position are not what this lane wrote.
+            ReplicatorError: SUPERSEDED when epoch or position are not what this lane wrote; REASSIGNED when a partition
+                that it moves is another process's.
 
         """
 
@@ -343,7 +344,8 @@ class Target(Protocol):
         waits for (or ends) them. Replica role, origin or marker as for a lane. There is no checkpoint in it.
 
         Raises:
-            ReplicatorError: SUPERSEDED; COMMIT_UNKNOWN when COMMIT's answer was lost (the job reads its own state).
+            ReplicatorError: SUPERSEDED; REASSIGNED when another process of the group leads; COMMIT_UNKNOWN when
+                COMMIT's answer was lost (the job reads its own state).
 
         """
 

@@ -58,8 +58,9 @@ class Leadership:
 
         """
         await self.close()
+        # Its own until it holds the lock: one that was cancelled cleans up while the next may be under way.
+        connection = await connect(self._dsn, f"{self._name}/leader")
         try:
-            connection = self._connection = await connect(self._dsn, f"{self._name}/leader")
             with driver_errors(f"waiting to lead feed {self._name}"):
                 for attempt in count():
                     if (await fetch(connection, partition_sql.TRY_TO_LEAD, *self._lock))[0][0]:
@@ -68,8 +69,9 @@ class Leadership:
                         await fetch(connection, partition_sql.END_SILENT_LEADER, *self._lock, _SILENCE_SECONDS)
                     await asyncio.sleep(_POLL_SECONDS)
         except BaseException:
-            await self.close()
+            await connection.close()
             raise
+        self._connection = connection
         self._beating = asyncio.create_task(self._beat(connection))
 
     async def keep(self) -> None:

@@ -68,6 +68,8 @@ class PartitionLedger:
     Attributes:
         member: who holds: host, process, and what makes it unique.
         feed: whose partitions; the feed's epoch is none of theirs.
+        in_doubt: a session was lost inside a transaction: its backend may still hold locks, so nothing is given up in
+            good order any more.
 
     """
 
@@ -75,6 +77,7 @@ class PartitionLedger:
         self.member = f"{platform.node()} process {os.getpid()} {secrets.token_hex(4)}"
         self._dsn = dsn
         self.feed = Holder(connector, feed, 0)
+        self.in_doubt = False
         self._held: dict[Partition, _Held] = {}
         self._connection: AsyncConnection[Any] | None = None
         self._busy = asyncio.Lock()
@@ -126,6 +129,8 @@ class PartitionLedger:
         if not mine:
             return
         epochs = [self._held.pop(one).epoch for one in mine]
+        if self.in_doubt:
+            return  # whoever takes them over ends what is left of this member
         async with self._busy:
             await self._fetch(partition_sql.RELEASE, *_columns(mine), epochs)
 

@@ -121,8 +121,11 @@ class PostgresTarget:
         if self._ledger is not None:
             leader = self.holder if self.is_leader else None
             progress = PartitionProgress(self._ledger, leader, self._lost)
-            async with self._run(session, progress, self._ledger.check_held) as transaction:
-                yield transaction
+            try:
+                async with self._run(session, progress, self._ledger.check_held) as transaction:
+                    yield transaction
+            finally:
+                self._ledger.in_doubt |= session.wire.broken
             return
         lane_progress = LaneProgress(session.holder, lane, self._positions[lane])
         async with self._run(session, lane_progress, self._check_held) as transaction:

@@ -16,6 +16,7 @@ from tests.conformance.group_contract import P0, P1, ids, insert, job, joined, m
 from tests.fix_group import GroupMember, PostgresGroupWorld
 from tests.fix_proxy import MakeProxy
 from tests.fix_target import account, write
+from tests.polling import eventually
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(120)]
 
@@ -248,3 +249,55 @@ async def test_a_member_of_another_role_is_refused_at_its_commit(group_world: Po
 
     assert ErrorKind.REASSIGNED is caught.value.kind
     assert ([], {P0: 0}) == (ids(group_world), await member.ledger.offsets())
+
+
+async def test_what_a_lost_session_holds_is_ended(group_world: PostgresGroupWorld, make_proxy: MakeProxy) -> None:
+    """A backend whose client is gone may wait for a lock for hours: giving its partitions up doesn't hide it."""
+    proxy = make_proxy(group_world.database.server.port)
+    member = group_world.member(dsn=proxy.dsn(group_world.dsn))
+    await member.target.take_over(1)
+    await member.ledger.take_over([P0])
+    await member.ledger.begin({P0: 0})
+    with group_world.database.connect() as other:
+        other.execute("INSERT INTO crm.accounts VALUES (1)")
+        writing = asyncio.ensure_future(insert(group_world, member, 1, (P0, 1)))
+        await eventually(lambda: bool(group_world.database.execute(WAITING)))
+        await asyncio.to_thread(proxy.cut)
+        with pytest.raises(ReplicatorError) as caught:
+            await writing
+        assert ErrorKind.CONNECTION is caught.value.kind
+        await member.ledger.release([P0])
+
+        successor = await asyncio.wait_for(joined(group_world, P0), 10)
+
+        assert [] == group_world.database.execute(WAITING)
+        other.rollback()
+    await insert(group_world, successor, 2, (P0, 1))
+    assert [2] == ids(group_world)
+
+
+WAITING = "SELECT 1 FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'"
+
+
+async def test_one_that_waits_to_lead_anew_is_not_disturbed(
+    group_world: PostgresGroupWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By what is left of an attempt that was cancelled a moment before."""
+    monkeypatch.setattr(leadership, "_POLL_SECONDS", 0.05)
+    leader, member = await joined(group_world, P0), await joined(group_world, P1)
+    await leader.target.lead()
+    waits = "SELECT 1 FROM pg_stat_activity WHERE application_name LIKE '%/leader'"
+    for _ in range(5):
+        given_up = asyncio.ensure_future(member.target.lead())
+        await eventually(lambda: len(group_world.database.execute(waits)) > 1)
+        given_up.cancel()
+        anew = asyncio.ensure_future(member.target.lead())
+        await asyncio.wait({anew}, timeout=0.2)
+        assert not anew.done()
+        anew.cancel()
+        await asyncio.gather(given_up, anew, return_exceptions=True)
+    anew = asyncio.ensure_future(member.target.lead())
+    await leader.close()
+
+    await asyncio.wait_for(anew, 10)
+    await job(group_world, member, 1)
