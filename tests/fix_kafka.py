@@ -204,8 +204,8 @@ def make_connector(
     topic_prefix: str,
     make_database: MakeDatabase,  # so that the databases go after the connectors
 ) -> Iterator[MakeConnector]:
-    """Make Debezium connectors on this test's databases; they and their slots are gone afterwards."""
-    made: list[tuple[str, Database]] = []
+    """Make Debezium connectors on this test's databases; they are gone afterwards, and the slots with the databases."""
+    made: list[str] = []
 
     def make(
         database: Database,
@@ -216,7 +216,7 @@ def make_connector(
     ) -> str:
         registry: str | None = request.getfixturevalue("kafka_registry") if kind == "avro" else None
         name = f"{topic_prefix}_{len(made)}"
-        made.append((name, database))
+        made.append(name)
         source = source_config(database.dsn, prefix=topic_prefix, tables=tables, slot=name, publication=name)
         kafka_connect.create(name, source | converters(kind, registry) | dict(config or {}))
         # The task runs before the slot is there, and what is written meanwhile isn't streamed.
@@ -225,8 +225,5 @@ def make_connector(
         return name
 
     yield make
-    for name, database in made:
+    for name in made:
         kafka_connect.delete(name)
-        database.execute(
-            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s", [name]
-        )

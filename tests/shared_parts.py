@@ -85,13 +85,14 @@ def _serve(folder: Path, name: str) -> None:
     (folder / name).mkdir(exist_ok=True)
     server, found = SERVERS[name](folder)
     address = folder / f"{name}.json"
-    with server, (folder / f"{name}.users").open("a") as users:
-        draft = address.with_suffix(".draft")
-        draft.write_text(json.dumps(found))
-        draft.rename(address)
-        fcntl.flock(users, fcntl.LOCK_EX)  # granted when the last user is gone
-        address.unlink()
-    shutil.rmtree(folder / name / "data", ignore_errors=True)  # its log stays, beside those of pytest's last runs
+    with (folder / f"{name}.users").open("a") as users:
+        with server:
+            draft = address.with_suffix(".draft")
+            draft.write_text(json.dumps(found))
+            draft.rename(address)
+            fcntl.flock(users, fcntl.LOCK_EX)  # granted when the last user is gone; who comes now waits for our end
+            address.unlink()
+        shutil.rmtree(folder / name / "data", ignore_errors=True)  # its log stays, beside those of pytest's last runs
 
 
 if __name__ == "__main__":

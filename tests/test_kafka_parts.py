@@ -140,8 +140,8 @@ with borrow(Path(sys.argv[1]), "kafka") as address:
 
 @pytest.mark.slow
 @pytest.mark.fault
-def test_one_broker_for_all_workers(real_kafka: Kafka, tmp_path: Path) -> None:
-    """Several processes share one broker; it ends when the last has gone, killed or not."""
+def test_one_broker_for_all_workers(real_kafka: Kafka, tmp_path: Path, topic_prefix: str) -> None:
+    """Several processes share one broker; it ends when the last has gone, killed or not; whoever comes next gets one."""
     users = [
         subprocess.Popen(
             [sys.executable, "-c", USER, str(tmp_path)],
@@ -162,4 +162,6 @@ def test_one_broker_for_all_workers(real_kafka: Kafka, tmp_path: Path) -> None:
         assert addresses == {address["bootstrap"] + "\n"}
         users[1].communicate("\n")
         assert server.is_running()
+    with borrow(tmp_path, "kafka") as address:  # the same, or one that waited for its end
+        write(address["bootstrap"], topic_prefix, b"one")
     wait_until(lambda: not server.is_running())
