@@ -141,7 +141,7 @@ with borrow(Path(sys.argv[1]), "kafka") as address:
 @pytest.mark.slow
 @pytest.mark.fault
 def test_one_broker_for_all_workers(real_kafka: Kafka, tmp_path: Path, topic_prefix: str) -> None:
-    """Several processes share one broker; it ends when the last has gone, killed or not; whoever comes next gets one."""
+    """Several processes share one broker; it ends when the last has gone, killed or not, and may come again."""
     users = [
         subprocess.Popen(
             [sys.executable, "-c", USER, str(tmp_path)],
