@@ -78,8 +78,17 @@ _KIND_HINTS: Final[Mapping[ErrorKind, str]] = {
 _PROPERTY: Final = re.compile(r'property "?([A-Za-z][\w.]*)"?')
 
 
+def _cause(error: KafkaError) -> KafkaError:
+    """The error itself, or what is behind one that the consumer calls fatal: it tells only that one's text."""
+    if error.code() != KafkaError._FATAL:  # noqa: SLF001 - so it is called
+        return error
+    known = (KafkaError(code) for code in _KINDS)
+    return next((one for one in known if one.str() in error.str()), error)
+
+
 def kind_of(error: KafkaError) -> ErrorKind:
     """The kind of a code; INTERNAL for one that nobody has thought of, and that the library calls final."""
+    error = _cause(error)
     known = _KINDS.get(error.code())
     if known is not None:
         return known
@@ -95,12 +104,12 @@ def mapped(error: KafkaError, doing: str, *, scrub: Scrub | None = None) -> Repl
         scrub: takes secrets out of the library's text.
 
     """
-    kind = kind_of(error)
+    kind, name = kind_of(error), _cause(error).name()
     text = error.str() if scrub is None else scrub(error.str())
     return ReplicatorError(
-        f"{doing} failed: {text} ({error.name()})",
+        f"{doing} failed: {text} ({name})",
         kind=kind,
-        hint=_HINTS.get(error.name(), _KIND_HINTS.get(kind)),
+        hint=_HINTS.get(name, _KIND_HINTS.get(kind)),
     )
 
 
