@@ -14,12 +14,12 @@ from replicator.events import ChangeEvent, Commit
 from replicator.records import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from replicator.events import Relation, Values
     from replicator.ports import SourceLag
     from replicator.records import Beat, RowChange, TransactionMark
-    from replicator.tables import Catalog
+    from replicator.tables import Table
 
 
 class Captured(NamedTuple):
@@ -48,6 +48,24 @@ class Portion:
     position: int | None
 
 
+@dataclass(frozen=True)
+class Described:
+    """A relation, and what its stream doesn't tell.
+
+    Attributes:
+        relation: as the stream has it.
+        table: with exactly its columns, in its order.
+        key: the columns of a record's key: the primary key, else the replica identity's index; () for neither.
+        enums: as `Catalog.enums`.
+
+    """
+
+    relation: Relation
+    table: Table
+    key: tuple[str, ...]
+    enums: Mapping[str, tuple[str, ...]]
+
+
 class ChangeLog(Protocol):
     """The source's changes with what only a log wants to know of them.
 
@@ -66,8 +84,8 @@ class ChangeLog(Protocol):
 
         """
 
-    def skip(self, lsn: int) -> None:
-        """Leave out what was committed before this LSN; called before the first `take`.
+    async def skip(self, lsn: int) -> None:
+        """Leave out what was committed before this LSN; called once, before the first `take`.
 
         Raises:
             ReplicatorError: SLOT_LOST when the source no longer has what comes after it, or never had it.
@@ -99,8 +117,8 @@ class ChangeLog(Protocol):
     async def lag(self) -> SourceLag:
         """As `ports.Source.lag`."""
 
-    async def catalog(self) -> Catalog:
-        """The source's catalog now."""
+    async def described(self, relation: Relation) -> Described:
+        """What the catalog says about a relation, now that its first row of this shape was read."""
 
     async def close(self) -> None:
         """Report the last confirmed LSN, and end. Idempotent."""
@@ -134,16 +152,15 @@ class SchemaText:
 class RecordEncoder(Protocol):
     """Changes to keys and values of a log's records: pure; whoever fills the log does what I/O it asks for."""
 
-    def shape(self, topic: str, relation: Relation, catalog: Catalog) -> Collection[SchemaText]:
-        """Rows of this shape go to this topic from now on.
+    def shape(self, topic: str, described: Described) -> Collection[SchemaText]:
+        """Rows of this relation go to this topic from now on.
 
         Returns:
             What has to be registered and learned before the first of them is encoded; nothing where keys and values
             carry their own schema, or none.
 
         Raises:
-            ReplicatorError: SCHEMA where the catalog's table has no such columns; CONFIG for a column that can't be
-                written without loss, names the setting.
+            ReplicatorError: CONFIG for a column that can't be written without loss, names the setting.
 
         """
 
@@ -164,7 +181,7 @@ class RecordEncoder(Protocol):
 
         Args:
             relation: of a `shape`.
-            row: of which only the key's columns are looked at.
+            row: of which only the key's columns are looked at; none of them is UNCHANGED.
 
         """
 
@@ -193,7 +210,7 @@ class RecordEncoder(Protocol):
 class SchemaRegistry(Protocol):
     """Where schemas are registered."""
 
-    async def register(self, schema: SchemaText) -> int:
+    async def register(self, subject: str, schema: str) -> int:
         """Its number; the same text under the same subject gets the same one.
 
         Raises:

@@ -70,6 +70,7 @@ class WalStream:
         self._timeout = timeout
         self._loop = asyncio.get_running_loop()
         self._socket = self._pgconn.socket
+        self._backend_pid = self._pgconn.backend_pid
         self._heard_at = self._loop.time()
         self._sent_at = 0.0
         self._paused = False
@@ -86,6 +87,11 @@ class WalStream:
         # What the server sent together with its answer is in libpq already: the socket won't tell.
         self._read_again()
         self._report()
+
+    @property
+    def backend_pid(self) -> int:
+        """The server's process that sends; known after the end, too."""
+        return self._backend_pid
 
     @classmethod
     async def open(
