@@ -49,7 +49,6 @@ class DebeziumFacts:
         version: Debezium's, None where unknown.
         trouble: why it fills no topics now, in words.
         snapshot: its snapshot is running.
-        prefixes: each `topic.prefix` that it has ever had an offset for.
         cluster: id of the Kafka cluster that Connect works for, '' unknown.
 
     """
@@ -58,7 +57,6 @@ class DebeziumFacts:
     version: str | None = None
     trouble: str | None = None
     snapshot: bool = False
-    prefixes: tuple[str, ...] = ()
     cluster: str = ""
 
 

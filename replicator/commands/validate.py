@@ -75,8 +75,7 @@ def _show(described: list[dict[str, Any]]) -> None:
         click.echo(f"{one['name']}: right, as far as can be said without a database")
         click.echo(f"  old         {one['old']}")
         click.echo(f"  upgraded    {one['upgraded']}")
-        later = "" if one["stream"] == "slot" else "   (this version runs stream.kind: slot only)"
-        click.echo(f"  stream      {one['stream']}{later}")
+        click.echo(f"  stream      {one['stream']}")
         click.echo(f"  tables      {', '.join(one['tables']) or 'none but those of the transforms'}")
         click.echo(f"  transforms  {', '.join(one['transforms']) or 'none'}")
         if one["without_inverse"]:

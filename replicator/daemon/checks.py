@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from replicator.assess import Finding, Level, assess
 from replicator.assess.findings import sort_findings
 from replicator.compile import Problem, compile_partly
+from replicator.config import KafkaStream
 from replicator.daemon.databases import FORWARD, old_dsn, upgraded_dsn
 from replicator.engine.derive import AggregateReader
 from replicator.errors import ErrorKind, ReplicatorError
@@ -24,9 +25,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from replicator.assess import Assessment
+    from replicator.assess.log_facts import StreamFacts
     from replicator.config import Connector
     from replicator.lawcheck import LawReport
     from replicator.mapping import Mapping, SourceAggregate
+    from replicator.partitions import Partition
+    from replicator.postgres.state import FeedState
     from replicator.transforms import Transform
 
 
@@ -58,22 +62,45 @@ async def assess_connector(connector: Connector) -> Assessment:
         if connector.cutover.reverse:
             reverse, lacking = compile_partly(connector.tables, transforms, *catalogs, forward=False)
             no_way_back = tuple(_no_way_back(lacking.found, problems.found))
+        feeds = await State(upgraded, connector.name).feeds()
+        slot: str | None = connector.slot_name
+        publication: str | None = connector.publication_name
+        log: StreamFacts | None = None
+        if isinstance(connector.stream, KafkaStream):
+            # What only Kafka needs isn't loaded where there is none.
+            from replicator.daemon.log_checks import read_producer, read_stream  # noqa: PLC0415 - see above
+
+            producer = await read_producer(connector, connector.stream)
+            slot, publication = producer.slot, producer.publication
+            log = await read_stream(connector, connector.stream, producer, forward, old=old, applied=_applied(feeds))
         assessment = assess(
             connector,
             forward,
             await read_facts(
                 old,
                 [table.name for table in forward.source_tables],
-                publication=connector.publication_name,
-                slot=connector.slot_name,
+                publication=publication,
+                slot=slot,
                 catalog=catalogs[0],
             ),
             await read_facts(upgraded, [table.name for table in forward.target_tables], catalog=catalogs[1]),
             reverse=reverse,
+            stream=log,
             problems=problems.found,
-            started=bool(await State(upgraded, connector.name).feeds()),
+            started=bool(feeds),
         )
     return replace(assessment, findings=sort_findings((*assessment.findings, *no_way_back)))
+
+
+def _applied(feeds: Iterable[FeedState]) -> dict[Partition, int]:
+    """The next offset of each partition of a log that the forward feed has begun."""
+    return {
+        (one.topic, one.partition): one.next_offset
+        for feed in feeds
+        if feed.feed == FORWARD
+        for one in feed.partitions
+        if one.next_offset is not None
+    }
 
 
 async def refuse_losses(connector: Connector) -> None:

@@ -11,8 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # exported, not in __all__
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, not in __all__
+    AdminClient,
+    ConfigResource,
+    OffsetSpec,
+)
 
+from replicator.errors import ErrorKind
 from replicator.kafka.errors import Scrub, bad_setting, of_exception
 
 if TYPE_CHECKING:
@@ -82,6 +87,25 @@ class Admin:
                     raise of_exception(error, f"asking for topic {name}", scrub=self._scrub) from error
             else:
                 found[name] = Topic(str(described.topic_id), len(described.partitions))
+        return found
+
+    async def settings(self, topics: Collection[str]) -> dict[str, dict[str, str]]:
+        """What brokers do with each topic (`cleanup.policy`, ...); a topic that we may not ask about is left out."""
+        asked = {ConfigResource(ConfigResource.Type.TOPIC, topic): topic for topic in topics}
+        if not asked:
+            return {}
+        found = {}
+        for resource, answer in self._client.describe_configs(list(asked), request_timeout=_TIMEOUT_SECONDS).items():
+            try:
+                entries = await asyncio.wrap_future(answer)
+            except KafkaException as error:
+                failure = of_exception(error, f"asking for the settings of topic {asked[resource]}", scrub=self._scrub)
+                if failure.kind is ErrorKind.CONNECTION:
+                    raise failure from error
+            else:
+                found[asked[resource]] = {
+                    name: entry.value for name, entry in entries.items() if entry.value is not None
+                }
         return found
 
     async def ends(self, partitions: Iterable[Partition]) -> dict[Partition, int]:

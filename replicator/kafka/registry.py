@@ -132,6 +132,17 @@ class SchemaRegistry:
         self._ids[subject, schema] = found
         return found
 
+    async def check(self) -> None:
+        """Whether a registry answers, and lets us in.
+
+        Raises:
+            ReplicatorError: CONNECTION, PERMISSION, CONFIG.
+
+        """
+        answer = await self._ask("GET", f"{self._confluent}/schemas/types")
+        if answer.status != 200 or not isinstance(answer.body, list):
+            self._no_registry(answer.status)
+
     async def close(self) -> None:
         """End its connections. Idempotent."""
         tasks = [task for task in self._schemas.values() if not task.done()]

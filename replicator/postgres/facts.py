@@ -99,6 +99,7 @@ _SUBSCRIBED: Final = sql.SQL("""
     JOIN pg_catalog.pg_class c ON c.oid = r.srrelid
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 """)
+_MONEY_DIGITS: Final = sql.SQL("SELECT pg_catalog.scale('1'::pg_catalog.money::pg_catalog.numeric)")
 _VIEW_OF_COLUMN_LISTS: Final = 150000
 
 
@@ -150,6 +151,18 @@ async def read_rights(connection: AsyncConnection[Any], tables: Collection[Table
     """
     with driver_errors("reading rights"):
         return await _read_rights(connection, {table.name: table for table in tables})
+
+
+async def read_money_digits(connection: AsyncConnection[Any]) -> int:
+    """How many fractional digits `money` has here, by lc_monetary.
+
+    Raises:
+        ReplicatorError: CONNECTION.
+
+    """
+    with driver_errors("reading how money is written"):
+        ((digits,),) = await _fetch(connection, _MONEY_DIGITS)
+    return int(digits)
 
 
 async def _read_rights(connection: AsyncConnection[Any], tables: Mapping[TableName, Table]) -> Rights:
