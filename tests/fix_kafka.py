@@ -10,12 +10,13 @@ How to use it:
 - `make_kafka()` starts a broker for this test alone, to be stopped, killed, frozen or set up otherwise: settings,
   further listeners (`listeners={"SCRAM": "SASL_PLAINTEXT"}`, `.address("SCRAM")`; `certificate` is for TLS), an
   address to advertise in its place (a proxy's: make it with `start=False`, set `.advertised["PLAINTEXT"]`, then
-  `.start()`). Two seconds each.
+  `.start()`). Two seconds each; five after a kill. Every broker has a cluster id of its own.
 - `kafka_registry` is the URL of a registry (Apicurio with Confluent's interface), shared; `kafka_connect` is the
   client of a shared Connect worker with Debezium, on the broker of `kafka`.
 - `make_connector(database, kind="avro", tables="public.rows")` makes Debezium stream from a test's database into
-  topics below `topic_prefix`, and returns the connector's name once its task runs and its slot exists; afterwards
-  connector and slot are dropped. `config=` overrides; `kafka_connect` pauses, stops, restarts it, tells its offsets.
+  topics below `topic_prefix`, and returns the connector's name once its task runs; the slot is there by then, and what
+  is written from then on is streamed. Connector and slot are gone after the test. `config=` overrides;
+  `kafka_connect` pauses, stops and resumes it, tells its offsets.
 - What one test wants of Connect or the registry for itself, it builds: `ConnectServer(Parts.here(), bootstrap)`,
   `RegistryServer(Parts.here())`, as context managers.
 
@@ -48,7 +49,6 @@ from replicator.demo.kafka_parts.pins import JAVA_MIN, REGISTRY_JAVA_MIN, Compon
 from replicator.demo.kafka_parts.rest import ConnectRest
 from tests.fix_postgres import Database, MakeDatabase
 from tests.fix_require import missing, promised
-from tests.polling import wait_until
 from tests.shared_parts import borrow
 
 DEBEZIUM: tuple[Component, ...] = ("kafka", *PLUGINS)
@@ -219,9 +219,6 @@ def make_connector(
         made.append(name)
         source = source_config(database.dsn, prefix=topic_prefix, tables=tables, slot=name, publication=name)
         kafka_connect.create(name, source | converters(kind, registry) | dict(config or {}))
-        # The task runs before the slot is there, and what is written meanwhile isn't streamed.
-        slot = "SELECT 1 FROM pg_replication_slots WHERE slot_name = %s AND active"
-        wait_until(lambda: database.execute(slot, [name]), 30)
         return name
 
     yield make

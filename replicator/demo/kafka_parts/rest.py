@@ -27,7 +27,10 @@ class ConnectRest:
         self._address = urlsplit(url).netloc
 
     def create(self, name: str, config: Mapping[str, str]) -> None:
-        """Make this connector, or give it another configuration, and wait until its task runs."""
+        """Make this connector, and wait until its task runs; a source has its slot by then.
+
+        Where it is there already it gets this configuration; the task starts anew some time later.
+        """
         self._call("PUT", f"/connectors/{quote(name)}/config", config)
         self.wait_for(name, "RUNNING")
 
@@ -58,11 +61,6 @@ class ConnectRest:
         found: list[dict[str, Any]] = self._call("GET", f"/connectors/{quote(name)}/offsets")["offsets"]
         return found
 
-    def config(self, name: str) -> dict[str, str]:
-        """Return the connector's configuration."""
-        found: dict[str, str] = self._call("GET", f"/connectors/{quote(name)}/config")
-        return found
-
     def pause(self, name: str) -> None:
         """Pause its tasks, and wait for it; they keep what they hold."""
         self._call("PUT", f"/connectors/{quote(name)}/pause")
@@ -78,11 +76,6 @@ class ConnectRest:
         self._call("PUT", f"/connectors/{quote(name)}/resume")
         self.wait_for(name, "RUNNING")
 
-    def restart(self, name: str) -> None:
-        """Start the connector and its tasks anew, as after a failure, and wait for it."""
-        self._call("POST", f"/connectors/{quote(name)}/restart?includeTasks=true")
-        self.wait_for(name, "RUNNING")
-
     def delete(self, name: str) -> None:
         """Remove the connector, and wait until its tasks have ended (they hold a replication slot until then)."""
         self._call("DELETE", f"/connectors/{quote(name)}", absent=None)
@@ -91,10 +84,6 @@ class ConnectRest:
             if time.monotonic() > deadline:
                 raise PartsError(f"connector {name} is still there {TIMEOUT_SECONDS:.0f} s after it was deleted")
             time.sleep(POLL_SECONDS)
-
-    def plugins(self) -> set[str]:
-        """Return the classes of the connectors that the worker has."""
-        return {plugin["class"] for plugin in self._call("GET", "/connector-plugins")}
 
     def answers(self) -> bool:
         """Whether the worker takes requests: it listens for seconds before it does."""
