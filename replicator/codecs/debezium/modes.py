@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from replicator.codecs.debezium.flattened import Flattening
 from replicator.errors import ErrorKind, ReplicatorError
 
 PLACEHOLDER: Final = "__debezium_unavailable_value"
@@ -25,8 +26,11 @@ class Modes:
         placeholder: unavailable.value.placeholder.
         unknown_types: include.unknown.datatypes.
         null_is_null: false where the converter writes a column's default in place of NULL
-            (value.converter.replace.null.with.default; Debezium's and Connect's default).
+            (value.converter.replace.null.with.default, or in Avro ignore.default.for.nullables: Connect's defaults).
         decimal_format: value.converter.decimal.format: BASE64 or NUMERIC.
+        heartbeat_prefix: topic.heartbeat.prefix.
+        transaction_topic: topic.transaction.
+        flattening: what the transform ExtractNewRecordState was told; None without it.
 
     """
 
@@ -40,13 +44,16 @@ class Modes:
     unknown_types: bool = False
     null_is_null: bool = False
     decimal_format: str = "BASE64"
+    heartbeat_prefix: str = "__debezium-heartbeat"
+    transaction_topic: str = "transaction"
+    flattening: Flattening | None = None
 
     @classmethod
     def of(cls, settings: Mapping[str, str]) -> Modes:
         """Read from settings by Debezium's names; others are passed over.
 
         Raises:
-            ReplicatorError: CONFIG for a value that Debezium doesn't have.
+            ReplicatorError: CONFIG for a value that Debezium doesn't have, or a transform that drops something.
 
         """
         read = _Settings(settings)
@@ -62,8 +69,12 @@ class Modes:
             money_digits=read.number("money.fraction.digits", 2),
             placeholder=settings.get("unavailable.value.placeholder", PLACEHOLDER),
             unknown_types=read.flag("include.unknown.datatypes", default=False),
-            null_is_null=not read.flag("value.converter.replace.null.with.default", default=True),
+            null_is_null=not read.flag("value.converter.replace.null.with.default", default=True)
+            or read.flag("value.converter.ignore.default.for.nullables", default=False),
             decimal_format=read.one_of("value.converter.decimal.format", ("base64", "numeric")).upper(),
+            heartbeat_prefix=settings.get("topic.heartbeat.prefix", cls.heartbeat_prefix),
+            transaction_topic=settings.get("topic.transaction", cls.transaction_topic),
+            flattening=Flattening.of(settings),
         )
 
 

@@ -147,6 +147,8 @@ def _string(context: _Context) -> Converter:
         )
     if kind and kind not in _TEXT_KINDS and context.shape is not None and not context.shape.labels:
         return _binary(context)
+    if kind == "name" and not modes.unknown_types:
+        context.refuse("values of the type name come as NULL", "include.unknown.datatypes=true")
     return _encode if kind in FIXED else _named_text(context)
 
 
@@ -226,13 +228,16 @@ _BINARY_TEXTS: Final[Mapping[str, Callable[[str], bytes]]] = {
 }
 
 
+def binary_reader(kind: str, modes: Modes) -> Callable[[Any], bytes]:
+    """How bytes are read from a field of the type 'bytes', or 'string' (binary.handling.mode)."""
+    return bytes_of if kind == "bytes" else _BINARY_TEXTS.get(modes.binary, bytes_of)
+
+
 def _binary(context: _Context) -> Converter:
     """Bytea, or the text of a type that Debezium doesn't know (include.unknown.datatypes)."""
     placeholder = context.modes.placeholder
     unchanged = placeholder.encode()
-    read: Callable[[Any], bytes] = bytes_of
-    if context.field.type == "string":
-        read = _BINARY_TEXTS.get(context.modes.binary, bytes_of)
+    read = binary_reader(context.field.type, context.modes)
     array = context.shape is not None and context.shape.array
     write = _as_text
     if not array and context.kind in {"bytea", ""}:

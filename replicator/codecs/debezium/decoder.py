@@ -1,0 +1,243 @@
+"""Decoder of Debezium's events in JSON, with schema and without, as they are or flattened. Pure.
+
+A record with its schema, as Kafka's JsonConverter writes it, begins with some kilobytes that are the same in all of a
+topic's records of one shape: they are compared as bytes, and read once. Without schema the old database's catalog and
+Debezium's settings say how values are written; a record that doesn't fit is looked at key by key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from replicator.codecs.debezium.envelope import Tables, facts, refused, row_change
+from replicator.codecs.debezium.fields import MalformedError
+from replicator.codecs.debezium.flat_rows import DELETED, FlatRow
+from replicator.codecs.debezium.json_rows import TopicRows, keys_of, payload_of
+from replicator.codecs.debezium.marks import Marks, beat
+from replicator.codecs.debezium.modes import Modes
+from replicator.codecs.debezium.values import CONVERSION_ERRORS, binary_reader
+from replicator.events import Op
+from replicator.records import Beat, Decoded, Message, Record, RegistrySchema, RowChange, TransactionMark
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from replicator.tables import Catalog, Table, TableName
+
+_ABSENT: Final = msgspec.Raw(b"")
+_NOTHING: Final = frozenset({b"", b"null"})
+JSON_ERRORS: Final = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
+
+
+class _Source(msgspec.Struct, gc=False):
+    schema: str
+    table: str
+    txId: int | None = None  # noqa: N815 -- Debezium's name
+    lsn: int | None = None
+    ts_ms: int | None = None
+    ts_us: int | None = None
+    sequence: str | None = None
+
+
+class _TransactionBlock(msgspec.Struct, gc=False):
+    id: str
+    total_order: int
+    data_collection_order: int | None = None
+
+
+class _MessageBlock(msgspec.Struct, gc=False):
+    prefix: str | None = None
+    content: str | None = None
+
+
+class _Envelope(msgspec.Struct, gc=False):
+    """A change as Debezium writes it; or, with `payload`, what holds it and its schema."""
+
+    op: str | None = None
+    before: msgspec.Raw = _ABSENT
+    after: msgspec.Raw = _ABSENT
+    source: _Source | None = None
+    transaction: _TransactionBlock | None = None
+    message: _MessageBlock | None = None
+    schema: msgspec.Raw = _ABSENT
+    payload: msgspec.Raw = _ABSENT
+
+
+_envelope = msgspec.json.Decoder(_Envelope).decode
+_fields = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+class DebeziumJsonDecoder:
+    """`partitions.RecordDecoder` for JSON.
+
+    Args:
+        catalog: the old database's.
+        tables: tables by topic, of topics that have one table; else `source.schema` and `source.table` decide.
+        modes: Debezium's settings.
+        topic_prefix: Debezium's topic.prefix.
+
+    """
+
+    def __init__(self, catalog: Catalog, tables: Mapping[str, TableName], modes: Modes, topic_prefix: str) -> None:
+        self._catalog = catalog
+        self._tables = Tables(catalog, tables)
+        self._modes = modes
+        self._flat = None if modes.flattening is None else FlatRow(modes.flattening)
+        self._marks: dict[str, Callable[[Mapping[str, Any]], TransactionMark | Beat]] = {
+            f"{modes.heartbeat_prefix}.{topic_prefix}": beat,
+            f"{topic_prefix}.{modes.transaction_topic}": Marks(catalog.tables).read,
+        }
+        self._topics: dict[str, TopicRows] = {}
+
+    def needs(self, record: Record) -> Collection[RegistrySchema]:
+        """Nothing: JSON has no registry."""
+        del record
+        return ()
+
+    def learn(self, schema: RegistrySchema, text: str) -> None:
+        """Nothing to learn: nobody was asked."""
+        del schema, text
+
+    def decode(self, record: Record) -> Decoded:
+        """What the record says.
+
+        Raises:
+            ReplicatorError: DECODE, with place, what is wrong, and the setting that would keep what is lost; SCHEMA
+                when the topic's table isn't in the catalog.
+
+        """
+        try:
+            mark = self._marks.get(record.topic)
+            if mark is not None:
+                return None if record.value is None else mark(_fields(payload_of(record.value)[0]))
+            topic = self._topics.get(record.topic)
+            if topic is None:
+                topic = self._topics[record.topic] = TopicRows(record.topic, self._catalog, self._modes)
+            if self._flat is not None:
+                return self._flat_change(topic, record, self._flat)
+            return None if record.value is None else self._change(topic, record.value)
+        except MalformedError as error:
+            raise refused(record, str(error)) from None
+        except msgspec.ValidationError as error:
+            raise refused(record, f"it isn't what Debezium writes: {error}") from None
+        except JSON_ERRORS as error:
+            raise refused(record, f"it is no JSON that can be read ({type(error).__name__})") from None
+        except CONVERSION_ERRORS as error:
+            raise refused(record, f"it is malformed ({type(error).__name__})") from None
+
+    # --- changes ------------------------------------------------------------------------------------------------------
+
+    def _change(self, topic: TopicRows, value: bytes) -> Decoded:
+        schema = topic.schema
+        if schema is not None and value.startswith(schema.head) and value.endswith(b"}"):
+            envelope = _envelope(memoryview(value)[len(schema.head) : -1])
+        else:
+            schema = None
+            envelope = _envelope(value)
+            if bytes(envelope.payload) not in _NOTHING:
+                text = bytes(envelope.schema)
+                schema = None if text in _NOTHING else topic.schema_of(text)
+                envelope = _envelope(envelope.payload)
+        source, block = envelope.source, envelope.transaction
+        if source is None or envelope.op is None:
+            self._no_change(value)
+            return None
+        if envelope.op == "m":
+            return self._message(envelope.message, source)
+        table = self._tables.find(topic.name, source.schema, source.table)
+        if table is None:
+            return None
+        known = facts(
+            source.txId,
+            source.lsn,
+            source.ts_us,
+            source.ts_ms,
+            sequence=source.sequence,
+            transaction=None if block is None else block.id,
+            order=None if block is None else block.total_order,
+            table_order=None if block is None else block.data_collection_order,
+        )
+        if envelope.op == "t":
+            return RowChange(Op.TRUNCATE, topic.shape(table, schema).relation, None, None, *known)
+        before, after = envelope.before, envelope.after
+        if bytes(after) in _NOTHING:
+            if bytes(before) in _NOTHING:
+                raise MalformedError("it has neither `before` nor `after`")
+            reader, old = topic.read(table, schema, before)
+            return row_change(envelope.op, reader.shape, lambda: old, None, known)
+        reader, new = topic.read(table, schema, after)
+
+        def read_before() -> tuple[Any, ...] | None:
+            return None if bytes(before) in _NOTHING else reader.read(before)
+
+        return row_change(envelope.op, reader.shape, read_before, new, known)
+
+    def _message(self, block: _MessageBlock | None, source: _Source) -> Message:
+        if block is None:
+            raise MalformedError("a logical message has no content")
+        read = binary_reader("bytes" if self._modes.binary == "bytes" else "string", self._modes)
+        return Message(block.prefix or "", read(block.content or ""), source.lsn or 0, (source.txId or 0) & 0xFFFFFFFF)
+
+    @staticmethod
+    def _no_change(value: bytes) -> None:
+        """Pass over what is no change: a record of a schema's change, or a tombstone that says so. Refuse the rest."""
+        payload, _ = payload_of(value)
+        if bytes(payload) == b"null":
+            return
+        names = keys_of(payload).keys()
+        if names & {"ddl", "tableChanges"}:
+            return
+        if not names & {"op", "source"}:
+            raise MalformedError(
+                "it has neither op nor source; where events are flattened, stream.debezium needs the settings of that "
+                "transform (transforms, transforms.NAME.type, transforms.NAME.add.fields, ...)"
+            )
+        raise MalformedError("it has no op" if "source" in names else "it has no source")
+
+    # --- flattened ----------------------------------------------------------------------------------------------------
+
+    def _flat_change(self, topic: TopicRows, record: Record, flat: FlatRow) -> Decoded:
+        payload, text = (None, None) if record.value is None else payload_of(record.value)
+        if payload is None or bytes(payload) == b"null":
+            return self._flat_delete(topic, record, flat)
+        schema = None if text in {None, b"null"} else topic.schema_of(text or b"")
+        names = keys_of(payload)
+        added = flat.added(names, record.headers)
+        table = self._flat_table(topic, added.schema, added.table)
+        if table is None:
+            return None
+        row = msgspec.json.encode({name: value for name, value in names.items() if name not in flat.names})
+        reader, values = topic.read(table, schema, row, flat.names)
+        old = values if added.op == "d" else None
+        return row_change(added.op, reader.shape, lambda: old, values, added.facts)
+
+    def _flat_delete(self, topic: TopicRows, record: Record, flat: FlatRow) -> Decoded:
+        """A record without value: a delete of the row that its key names."""
+        if flat.tombstones != "delete":
+            return None
+        if record.key is None:
+            raise MalformedError("a delete has neither value nor key: the table has no primary key")
+        added = flat.added({DELETED: True}, record.headers)
+        table = self._flat_table(topic, added.schema, added.table)
+        if table is None:
+            return None
+        if table.replica_identity == "f":
+            raise MalformedError(
+                "a delete has no value, and under REPLICA IDENTITY FULL a whole row is looked for: "
+                "set delete.tombstone.handling.mode=rewrite in Debezium's connector"
+            )
+        payload, text = payload_of(record.key)
+        schema = None if text in {None, b"null"} else topic.key_schema_of(text or b"")
+        reader, values = topic.read(table, schema, payload)
+        return row_change("d", reader.shape, lambda: values, None, added.facts)
+
+    def _flat_table(self, topic: TopicRows, schema: str | None, name: str | None) -> Table | None:
+        if schema is not None and name is not None:
+            return self._tables.find(topic.name, schema, name)
+        table = self._tables.of_topic(topic.name)
+        if table is None:
+            raise MalformedError("it doesn't say of which table it is: add source.schema, source.table to add.fields")
+        return table

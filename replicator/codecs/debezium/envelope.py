@@ -1,0 +1,295 @@
+"""Debezium's envelope, whatever it is written in: rows of a table by its fields, and what `source` and `transaction`
+say. Shared by JSON and Avro.
+
+https://debezium.io/documentation/reference/stable/connectors/postgresql.html#postgresql-events
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
+
+import msgspec
+
+from replicator.codecs.debezium.fields import Field, MalformedError
+from replicator.codecs.debezium.names import columns_of_fields
+from replicator.codecs.debezium.values import CONVERSION_ERRORS, Converter, converter
+from replicator.errors import ErrorKind, ReplicatorError
+from replicator.events import UNCHANGED, Op, Relation, Value, Values
+from replicator.records import RowChange
+from replicator.tables import TableName
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from replicator.codecs.debezium.modes import Modes
+    from replicator.records import Record
+    from replicator.tables import Catalog, Column, Table
+
+_OPS: Final = {op.value: op for op in Op}
+_sequence = msgspec.json.Decoder(tuple[str | None, str | None]).decode
+_UINT32: Final = 0xFFFFFFFF
+
+
+class Facts(NamedTuple):
+    """What a record says of its change beside the row; as in `RowChange`."""
+
+    xid: int = 0
+    lsn: int = 0
+    commit_time: float = 0.0
+    transaction: str | None = None
+    order: int | None = None
+    sequence: tuple[int, int] | None = None
+    table_order: int | None = None
+
+
+def facts(
+    xid: int | None,
+    lsn: int | None,
+    micros: int | None,
+    millis: int | None,
+    *,
+    sequence: str | None = None,
+    transaction: str | None = None,
+    order: int | None = None,
+    table_order: int | None = None,
+) -> Facts:
+    """The facts of a record.
+
+    Args:
+        xid: `source.txId`, of which 32 bits count.
+        lsn: `source.lsn`.
+        micros: `source.ts_us` (Debezium 2.6 and later).
+        millis: `source.ts_ms`.
+        sequence: `source.sequence`: a JSON array of two texts.
+        transaction: `transaction.id`, "xid:lsn", of which the part before the colon is the same in all its records.
+        order: `transaction.total_order`.
+        table_order: `transaction.data_collection_order`.
+
+    Raises:
+        MalformedError: the sequence is none.
+
+    """
+    return Facts(
+        (xid or 0) & _UINT32,
+        lsn or 0,
+        micros / 1e6 if micros is not None else (millis or 0) / 1e3,
+        None if transaction is None else transaction.partition(":")[0],
+        order,
+        None if sequence is None else sequence_of(sequence),
+        table_order,
+    )
+
+
+def sequence_of(text: str) -> tuple[int, int]:
+    """`source.sequence`: the last commit's LSN, 0 before the first one, and the event's.
+
+    Raises:
+        MalformedError: it is none.
+
+    """
+    try:
+        commit, event = _sequence(text)
+        return int(commit or 0), int(event or 0)
+    except (msgspec.DecodeError, ValueError):
+        raise MalformedError("source.sequence is no pair of LSNs") from None
+
+
+class Shape:
+    """Rows of one table with one set of fields.
+
+    Args:
+        table: the catalog's.
+        fields: each column's name in the record, and how it is written; None where nothing says how.
+        modes: Debezium's settings.
+
+    Raises:
+        ReplicatorError: DECODE, when a column's values can't be brought back whole; SCHEMA, when names are ambiguous.
+
+    Attributes:
+        relation: what rows are called: a column that the catalog doesn't have comes along, so that the engine sees it.
+
+    """
+
+    def __init__(self, table: Table, fields: Iterable[tuple[str, Field | None]], modes: Modes) -> None:
+        named = tuple(fields)
+        held = columns_of_fields(((name, field or Field("string")) for name, field in named), table)
+        columns = [table.by_name.get(held[name]) for name, _ in named]
+        converters = [
+            _converter(table, field, column, modes) for (_, field), column in zip(named, columns, strict=True)
+        ]
+        self._converters = tuple(converters)
+        self.relation = Relation(
+            table.name,
+            tuple(held[name] for name, _ in named),
+            type_oids=tuple(0 if column is None else column.type_oid for column in columns),
+            key_columns=table.identity_columns,
+            replica_identity=table.replica_identity,
+        )
+        keys = set(table.identity_columns)
+        self._whole = table.replica_identity == "f"
+        # Only these are told of an old row: what stands in its other columns is no NULL of theirs.
+        self._old = tuple(
+            one if name in keys else None for name, one in zip(self.relation.columns, converters, strict=True)
+        )
+        self._not_null = tuple(
+            at
+            for at, column in enumerate(columns)
+            if column is not None and column.name in keys and not column.nullable
+        )
+
+    def row(self, values: Sequence[object]) -> Values:
+        """A new row, or an old one under FULL: the fields' values in order.
+
+        Raises:
+            MalformedError: names the column.
+
+        """
+        try:
+            return tuple(
+                [None if value is None else convert(value) for convert, value in zip(self._converters, values)]  # noqa: B905 -- 0.2 µs; as many as there are names
+            )
+        except CONVERSION_ERRORS:
+            self._blame(self._converters, values)
+
+    def old_row(self, values: Sequence[object]) -> Values:
+        """A `before`: whole under FULL, else its identity's columns.
+
+        Raises:
+            MalformedError: names the column.
+
+        """
+        if self._whole:
+            return self.row(values)
+        try:
+            old = tuple(
+                [
+                    None if value is None or convert is None else convert(value)
+                    for convert, value in zip(self._old, values, strict=True)
+                ]
+            )
+        except CONVERSION_ERRORS:
+            self._blame(self._old, values)
+        for at in self._not_null:
+            if old[at] is None:
+                raise MalformedError(f"column {self.relation.columns[at]} of its key has no old value")
+        return old
+
+    def _blame(self, converters: Sequence[Converter | None], values: Sequence[object]) -> NoReturn:
+        for name, convert, value in zip(self.relation.columns, converters, values, strict=True):
+            try:
+                if convert is not None and value is not None:
+                    convert(value)
+            except MalformedError as error:
+                raise MalformedError(f"column {name}: {error}") from None
+            except CONVERSION_ERRORS as error:
+                raise MalformedError(f"column {name}: its value is of another form ({type(error).__name__})") from None
+        raise MalformedError("it has other columns than its schema")
+
+
+def _converter(table: Table, field: Field | None, column: Column | None, modes: Modes) -> Converter:
+    if column is None:
+        return _unknown
+    if field is None:
+        raise ReplicatorError(
+            f"Debezium's records have column {column.name}, whose type it only writes where it is told to",
+            kind=ErrorKind.DECODE,
+            table=str(table.name),
+            column=column.name,
+            hint="Give include.unknown.datatypes in stream.debezium as Debezium's connector has it",
+        )
+    try:
+        return converter(field, column, modes)
+    except ReplicatorError as error:
+        error.table = str(table.name)
+        raise
+
+
+def _unknown(_: object) -> Value:
+    """Of a column that the catalog doesn't have: nobody can use its values before the catalog is read again."""
+    return UNCHANGED
+
+
+def row_change(
+    op: str, shape: Shape, before: Callable[[], Sequence[object] | None], after: Sequence[object] | None, known: Facts
+) -> RowChange:
+    """A change of one row.
+
+    Args:
+        op: Debezium's letter: c, u, d or r.
+        shape: the row's.
+        before: reads the old row's values, where the change has a use for them; None without.
+        after: the new row's values, None without.
+        known: the record's facts.
+
+    Raises:
+        MalformedError: another op, a row lacks, a value is malformed.
+
+    """
+    meant = _OPS.get(op)
+    if meant is None or meant is Op.TRUNCATE:
+        raise MalformedError(f"its op is {op[:20]!r}")
+    old: Values | None = None
+    if meant is Op.DELETE or meant is Op.UPDATE:
+        values = before()
+        if values is not None:
+            old = shape.old_row(values)
+    if meant is Op.DELETE:
+        if old is None:
+            raise MalformedError("a delete has no `before`: the table has no replica identity")
+        return RowChange(meant, shape.relation, old, None, *known)
+    if after is None:
+        raise MalformedError("it has no `after`")
+    return RowChange(meant, shape.relation, old, shape.row(after), *known)
+
+
+class Tables:
+    """Which table a record belongs to.
+
+    Args:
+        catalog: the old database's.
+        by_topic: tables of topics that have one.
+
+    """
+
+    def __init__(self, catalog: Catalog, by_topic: Mapping[str, TableName]) -> None:
+        self._catalog = catalog
+        self._by_topic = by_topic
+
+    def find(self, topic: str, schema: str, name: str) -> Table | None:
+        """The table of a record whose source names `schema` and `name`; None for one that nobody has asked for.
+
+        Raises:
+            MalformedError: the topic was said to be another table's.
+            ReplicatorError: SCHEMA when the topic's table isn't in the catalog.
+
+        """
+        named = TableName(schema, name)
+        expected = self._by_topic.get(topic)
+        if expected is None:
+            return self._catalog.tables.get(named)
+        table = self._catalog.tables.get(expected)
+        if table is None:
+            raise ReplicatorError(
+                f"topic {topic} is of {expected}, which the old database doesn't have",
+                kind=ErrorKind.SCHEMA,
+                table=str(expected),
+                hint="Correct stream.topics, or the connector's tables",
+            )
+        if named not in {expected, *table.leaves}:
+            raise MalformedError(f"it is of {named}, and stream.topics says that the topic is of {expected}")
+        return table
+
+    def of_topic(self, topic: str) -> Table | None:
+        """The table of a topic that has one."""
+        expected = self._by_topic.get(topic)
+        return None if expected is None else self._catalog.tables.get(expected)
+
+
+def refused(record: Record, what: str, *, hint: str | None = None) -> ReplicatorError:
+    """A record that can't be decoded: for whoever reads the message, its place, and what is wrong."""
+    return ReplicatorError(
+        f"record {record} can't be decoded: {what}",
+        kind=ErrorKind.DECODE,
+        hint=hint or "Nothing of it was applied; the record stays where it is until it can be read",
+    )
