@@ -175,3 +175,12 @@ def log_plan(
         }
     )
     return plan(source, database(*tables, name="b"), yaml=yaml or kafka_stream(), mappings=mappings, stream=stream)
+
+
+def about(
+    subject: str, config: dict[str, str | None] | None = None, *, tables: tuple[Table, ...] = (), **changes: Any
+) -> list[Finding]:
+    """What is found about one setting; no secret is in any message."""
+    made = log_plan(*(tables or (table("public.users", text("name")),)), config=config, **changes)
+    assert "s3cret" not in str(made.to_json())
+    return [finding for finding in made.findings if finding.subject == subject]

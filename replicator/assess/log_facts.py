@@ -79,7 +79,7 @@ class StreamFacts:
         slot, publication: names of Debezium's, where they are known.
         debezium: its connector; None where Connect isn't named, or our capture fills the log.
         registry: None where there is none, or it answers.
-        money_digits: fractional digits of `money` on the source; None where no table has such a column.
+        money_digits: fractional digits of `money` on the source; None unknown.
 
     """
 

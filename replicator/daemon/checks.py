@@ -14,7 +14,7 @@ from replicator.engine.derive import AggregateReader
 from replicator.errors import ErrorKind, ReplicatorError
 from replicator.lawcheck import LawCheck
 from replicator.postgres.catalog import read_catalog
-from replicator.postgres.facts import read_facts
+from replicator.postgres.facts import read_facts, read_money_digits
 from replicator.postgres.reader import PostgresReader
 from replicator.postgres.session import connect
 from replicator.postgres.state import State
@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from replicator.assess.log_facts import StreamFacts
     from replicator.config import Connector
     from replicator.lawcheck import LawReport
-    from replicator.mapping import Mapping, SourceAggregate
-    from replicator.partitions import Partition
+    from replicator.mapping import Mapping, Mappings, SourceAggregate
     from replicator.postgres.state import FeedState
     from replicator.transforms import Transform
 
@@ -63,44 +62,43 @@ async def assess_connector(connector: Connector) -> Assessment:
             reverse, lacking = compile_partly(connector.tables, transforms, *catalogs, forward=False)
             no_way_back = tuple(_no_way_back(lacking.found, problems.found))
         feeds = await State(upgraded, connector.name).feeds()
-        slot: str | None = connector.slot_name
-        publication: str | None = connector.publication_name
-        log: StreamFacts | None = None
-        if isinstance(connector.stream, KafkaStream):
-            # What only Kafka needs isn't loaded where there is none.
-            from replicator.daemon.log_checks import read_producer, read_stream  # noqa: PLC0415 - see above
-
-            producer = await read_producer(connector, connector.stream)
-            slot, publication = producer.slot, producer.publication
-            log = await read_stream(connector, connector.stream, producer, forward, old=old, applied=_applied(feeds))
+        stream = await _stream_facts(connector, forward, feeds, await read_money_digits(old))
         assessment = assess(
             connector,
             forward,
             await read_facts(
                 old,
                 [table.name for table in forward.source_tables],
-                publication=publication,
-                slot=slot,
+                publication=connector.publication_name if stream is None else stream.publication,
+                slot=connector.slot_name if stream is None else stream.slot,
                 catalog=catalogs[0],
             ),
             await read_facts(upgraded, [table.name for table in forward.target_tables], catalog=catalogs[1]),
             reverse=reverse,
-            stream=log,
+            stream=stream,
             problems=problems.found,
             started=bool(feeds),
         )
     return replace(assessment, findings=sort_findings((*assessment.findings, *no_way_back)))
 
 
-def _applied(feeds: Iterable[FeedState]) -> dict[Partition, int]:
-    """The next offset of each partition of a log that the forward feed has begun."""
-    return {
+async def _stream_facts(
+    connector: Connector, mappings: Mappings, feeds: Iterable[FeedState], money_digits: int
+) -> StreamFacts | None:
+    """What is around a log; None for a slot."""
+    if not isinstance(connector.stream, KafkaStream):
+        return None
+    # What only Kafka needs isn't loaded where there is none.
+    from replicator.daemon.log_checks import read_stream  # noqa: PLC0415 - see above
+
+    applied = {
         (one.topic, one.partition): one.next_offset
         for feed in feeds
         if feed.feed == FORWARD
         for one in feed.partitions
         if one.next_offset is not None
     }
+    return await read_stream(connector, connector.stream, mappings, applied=applied, money_digits=money_digits)
 
 
 async def refuse_losses(connector: Connector) -> None:

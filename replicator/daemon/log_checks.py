@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from replicator.assess.debezium_settings import Settings
@@ -16,13 +16,8 @@ from replicator.kafka.logs import Log
 from replicator.kafka.registry import SchemaRegistry
 from replicator.kafka.settings import client_settings, consumer_settings, scrub_of
 from replicator.kafka.topics import Topics
-from replicator.postgres.facts import read_money_digits
 
 if TYPE_CHECKING:
-    from typing import Any
-
-    from psycopg import AsyncConnection
-
     from replicator.config import Connector, KafkaStream
     from replicator.mapping import Mappings
     from replicator.partitions import Partition
@@ -32,7 +27,7 @@ _DEFAULT_PUBLICATION: Final = "dbz_publication"
 
 
 @dataclass(frozen=True)
-class Producer:
+class _Producer:
     """Who fills the log.
 
     Attributes:
@@ -46,21 +41,21 @@ class Producer:
     publication: str | None
 
 
-async def read_producer(connector: Connector, stream: KafkaStream) -> Producer:
+async def _read_producer(connector: Connector, stream: KafkaStream) -> _Producer:
     """Ask who fills the log; that Connect can't be asked is an answer."""
     if stream.capture is not None:
-        return Producer(None, connector.slot_name, connector.publication_name)
+        return _Producer(None, connector.slot_name, connector.publication_name)
     if stream.connect_url is None or stream.connect_name is None:
-        return Producer(None, stream.slot, None)
+        return _Producer(None, stream.slot, None)
     client = ConnectClient(stream.connect_url, stream.connect_name)
     try:
         found = await read_debezium(client)
     except ReplicatorError as error:
-        return Producer(_unreachable(error), stream.slot, None)
+        return _Producer(_unreachable(error), stream.slot, None)
     finally:
         await client.close()
     settings = Settings(found.config)
-    return Producer(
+    return _Producer(
         found,
         settings.text("slot.name", _DEFAULT_SLOT),
         settings.text("publication.name", _DEFAULT_PUBLICATION),
@@ -70,29 +65,28 @@ async def read_producer(connector: Connector, stream: KafkaStream) -> Producer:
 async def read_stream(
     connector: Connector,
     stream: KafkaStream,
-    producer: Producer,
     mappings: Mappings,
     *,
-    old: AsyncConnection[Any],
     applied: dict[Partition, int],
+    money_digits: int,
 ) -> StreamFacts:
     """Everything around the log; who can't be asked is an answer.
 
     Args:
         connector: the file.
         stream: its stream.
-        producer: who fills the log.
         mappings: of the forward feed.
-        old: a session on the old database.
         applied: the next offset of each partition that the feed has begun.
+        money_digits: fractional digits of `money` on the old database.
 
     Raises:
-        ReplicatorError: CONFIG for settings that no client takes; CONNECTION of the old database.
+        ReplicatorError: CONFIG for settings that no client takes.
 
     """
     consumer_settings(stream, connector.name)
+    producer = await _read_producer(connector, stream)
     topics = Topics(stream, [table.name for table in mappings.source_tables])
-    facts = StreamFacts(
+    return StreamFacts(
         topics=topics.by_table,
         transactions=topics.transactions,
         log=await _read_log(stream, topics, connector.name, applied),
@@ -100,11 +94,8 @@ async def read_stream(
         registry=await _read_registry(stream),
         slot=producer.slot,
         publication=producer.publication,
+        money_digits=money_digits,
     )
-    money = any(
-        column.cast_type.removesuffix("[]") == "money" for table in mappings.source_tables for column in table.columns
-    )
-    return replace(facts, money_digits=await read_money_digits(old)) if money else facts
 
 
 async def _read_log(
