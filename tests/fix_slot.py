@@ -59,10 +59,8 @@ class SlotWorld:
 
     def commit_echo(self, *keys: int) -> None:
         # As the product does: the origin is there before the first transaction that carries it.
-        known = "SELECT FROM pg_replication_origin WHERE roname = %(name)s"
-        self.database.execute(
-            f"SELECT pg_replication_origin_create(%(name)s) WHERE NOT EXISTS ({known})", {"name": ORIGIN}
-        )
+        known = "SELECT FROM pg_replication_origin WHERE roname = %s"
+        self.database.execute(f"SELECT pg_replication_origin_create(%s) WHERE NOT EXISTS ({known})", [ORIGIN, ORIGIN])
         with self.database.connect() as connection:
             connection.execute("SELECT pg_replication_origin_session_setup(%s)", [ORIGIN])
             self._insert(connection, keys, 1)

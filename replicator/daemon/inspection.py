@@ -10,9 +10,11 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
+from replicator.config import KafkaStream
 from replicator.daemon.databases import FORWARD, old_dsn, upgraded_dsn
+from replicator.daemon.parts import open_parts
 from replicator.engine.backfill import JOB
 from replicator.errors import ErrorKind, ReplicatorError
 from replicator.events import Position
@@ -34,6 +36,7 @@ from replicator.telemetry import State as Stage
 
 if TYPE_CHECKING:
     from replicator.config import Connector
+    from replicator.daemon.kafka_intake import KafkaIntake
 
 POLL_SECONDS: Final = 0.05
 
@@ -159,20 +162,57 @@ async def wait_until_streaming(connector: Connector, timeout_seconds: float, *, 
     """Wait until the running daemon streams, and, if asked, has applied what is committed on the source now.
 
     Raises:
-        ReplicatorError: CONNECTION, PERMISSION; SLOT_LOST.
+        ReplicatorError: CONNECTION, PERMISSION; SLOT_LOST, LOG_LOST.
 
     """
     began = time.monotonic()
     async with open_ends(connector) as ends:
         mark = await ends.mark() if caught_up else None
-        while True:
-            waits_for = await _lacking(ends, mark)
-            seconds = time.monotonic() - began
-            if waits_for is None:
-                return Waited(reached=True, seconds=seconds)
-            if seconds >= timeout_seconds:
-                return Waited(reached=False, seconds=seconds, waits_for=waits_for)
-            await asyncio.sleep(POLL_SECONDS)
+        async with _group_applied(connector, mark) as applied:
+            while True:
+                waits_for = await _lacking(ends, mark) if applied is None else await _group_lacks(ends, applied)
+                seconds = time.monotonic() - began
+                if waits_for is None:
+                    return Waited(reached=True, seconds=seconds)
+                if seconds >= timeout_seconds:
+                    return Waited(reached=False, seconds=seconds, waits_for=waits_for)
+                await asyncio.sleep(POLL_SECONDS)
+
+
+@asynccontextmanager
+async def _group_applied(connector: Connector, mark: Position | None) -> AsyncIterator[asyncio.Future[None] | None]:
+    """Done once a group has applied what was committed before the mark; None where no group reads the stream."""
+    if not isinstance(connector.stream, KafkaStream):
+        yield None
+        return
+    async with open_parts(connector) as parts:
+
+        async def wait() -> None:
+            if mark is not None:
+                intake = cast("KafkaIntake", parts.intake)
+                await intake.applied(await parts.mappings(), mark.at)
+
+        applied = asyncio.ensure_future(wait())
+        try:
+            yield applied
+        finally:
+            applied.cancel()
+            await asyncio.gather(applied, return_exceptions=True)
+
+
+async def _group_lacks(ends: Ends, applied: asyncio.Future[None]) -> str | None:
+    """What is still to come of a group's work, in words; None when all is there."""
+    feed = await ends.feed()
+    if feed is None:
+        return "the feed has not begun: is a daemon running?"
+    if feed.state != Stage.STREAMING:
+        return f"the state is {feed.state or 'unknown'}, not streaming"
+    if not applied.done():
+        return "not everything that is committed on the old side is in Kafka, and applied from there"
+    await applied
+    if feed.deferred:
+        return f"{feed.deferred} rows wait for unique values that are moving"
+    return None
 
 
 async def _lacking(ends: Ends, mark: Position | None) -> str | None:

@@ -46,8 +46,13 @@ class Intake(Protocol):
     def proves(self) -> bool:
         """Whether `Source.passed` is a proof; else what is applied can't be known, only what has arrived."""
 
-    def source(self, mappings: Mappings) -> Source:
-        """The old database's changes, those of the reverse feed left out; not started."""
+    async def source(self, mappings: Mappings) -> Source:
+        """The old database's changes, those of the reverse feed left out; not started.
+
+        Raises:
+            ReplicatorError: CONFIG, CONNECTION, PERMISSION of what has to be asked for it.
+
+        """
 
     async def ready(self, mappings: Mappings, checkpoints: Sequence[Checkpoint], *, copied: bool, copies: bool) -> bool:
         """See that from now on no change is missed.
@@ -91,7 +96,7 @@ class SlotIntake:
         """See `Intake`."""
         return self._stream.heartbeat_interval.total_seconds()
 
-    def source(self, mappings: Mappings) -> SlotSource:
+    async def source(self, mappings: Mappings) -> SlotSource:
         """See `Intake`."""
         connector = self._connector
         return SlotSource(

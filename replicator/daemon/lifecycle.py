@@ -103,7 +103,7 @@ class _Session:
         self._status.enter(State.PREPARING, time.time())
         self._mappings = await parts.mappings()
         await refuse_losses(connector)
-        self._source = parts.intake.source(self._mappings)
+        self._source = await parts.intake.source(self._mappings)
         self._status.declare(str(table.name) for table in self._mappings.target_tables)
         self._status.clock_offset = await clock_offset(old_dsn(connector), connector.name)
         self._schema = SchemaGuard(parts, self._mappings, self._status)
@@ -221,6 +221,7 @@ class _Session:
             settle=self._deferred(feed).settle,
             serve=desk.serve,
             watch=self._schema.run,
+            keep=parts.target.keep_leading if parts.intake.group else None,
             follow=letters.run if parts.intake.group else None,
         )
         await self._enter(State.CATCHING_UP)

@@ -13,9 +13,9 @@ from replicator.daemon.databases import FORWARD, old_dsn, upgraded_dsn
 from replicator.daemon.intake import Intake, SlotIntake
 from replicator.engine.feed import FeedSettings
 from replicator.engine.lane import LaneSettings
-from replicator.errors import ErrorKind, ReplicatorError
 from replicator.postgres.backfill_state import PostgresBackfillStore
 from replicator.postgres.copying import PostgresChunkTarget
+from replicator.postgres.partition_ledger import PartitionLedger
 from replicator.postgres.reader import PostgresReader
 from replicator.postgres.schema_state import PostgresSchemaStore
 from replicator.postgres.target import PostgresTarget
@@ -101,23 +101,26 @@ async def open_parts(connector: Connector, former: Holder | None = None) -> Asyn
     old, upgraded = old_dsn(connector), upgraded_dsn(connector)
     name = f"{connector.name}/{FORWARD}"
     reader = PostgresReader(old, name, connections_max=connector.backfill.workers + _READS)
-    target = PostgresTarget(upgraded, connector=connector.name, feed=FORWARD, source_dsn=old, former=former)
+    stream, ledger = connector.stream, None
+    intake: Intake
+    if isinstance(stream, SlotStream):
+        intake = SlotIntake(connector, stream)
+    else:
+        # What only Kafka needs isn't loaded where there is none.
+        from replicator.daemon.kafka_intake import KafkaIntake  # noqa: PLC0415 - see above
+
+        ledger = PartitionLedger(upgraded, connector=connector.name, feed=FORWARD)
+        intake = KafkaIntake(connector, stream, ledger)
+    target = PostgresTarget(
+        upgraded, connector=connector.name, feed=FORWARD, source_dsn=old, former=former, ledger=ledger
+    )
     store = PostgresBackfillStore(upgraded, connector.name, FORWARD)
     schema = PostgresSchemaStore(upgraded, connector.name, FORWARD)
-    intake = _intake(connector)
     try:
         yield Parts(connector, intake, reader, target, store, PostgresChunkTarget(), schema)
     finally:
         await intake.close()
+        if ledger is not None:
+            await ledger.close()
         await target.close()
         await reader.close()
-
-
-def _intake(connector: Connector) -> Intake:
-    if isinstance(connector.stream, SlotStream):
-        return SlotIntake(connector, connector.stream)
-    raise ReplicatorError(
-        f"stream.kind {connector.stream.kind} can't be run by this version",
-        kind=ErrorKind.CONFIG,
-        hint="Use stream.kind: slot",
-    )

@@ -67,6 +67,7 @@ class Streaming:
         lead: returns once this process is the one that does the jobs beside the feed.
         settle: writes what was kept out of the copy, once the feed has passed every snapshot.
         serve: carries out requests, until cancelled.
+        keep: returns never while this process leads, and raises when it doesn't any more; None where nobody else may.
         follow: keeps up with what other processes of a group do, until cancelled; None where there are none.
         watch: looks for changes that the stream doesn't tell, until cancelled.
 
@@ -84,6 +85,7 @@ class Streaming:
         settle: Callable[[Callable[[int], Awaitable[None]]], Awaitable[None]],
         serve: Callable[[], Coroutine[Any, Any, None]],
         watch: Callable[[], Coroutine[Any, Any, None]],
+        keep: Callable[[], Coroutine[Any, Any, None]] | None = None,
         follow: Callable[[], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
         self._feed = feed
@@ -95,6 +97,7 @@ class Streaming:
         self._settle = settle
         self._serve = serve
         self._watch = watch
+        self._keep = keep
         self._follow = follow
         self._log = structlog.get_logger("replicator.daemon").bind(connector=status.connector, feed=status.feed)
         self._beats = options.heartbeat_seconds > 0
@@ -174,6 +177,7 @@ class Streaming:
         """Until everything that was committed on the source before this LSN is applied."""
 
         async def reach() -> None:
+            await self._feed.reach(Position(0))  # only then the source is started
             await self._feed.reach(await self._source.passed(lsn))
 
         reached = asyncio.ensure_future(reach())
@@ -190,6 +194,8 @@ class Streaming:
         await self._feed.reach(Position(0))
         await self._lead()
         self._leads.set()
+        if self._keep is not None:
+            await self._keep()
 
     async def _follow_others(self, follow: Callable[[], Coroutine[Any, Any, None]]) -> None:
         await self._feed.reach(Position(0))

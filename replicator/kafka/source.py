@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from replicator.tables import TableName
 
 _IDLE_SECONDS: Final = 1.0
+_LEDGER_SECONDS: Final = 0.1
 _MARGIN_SECONDS: Final = 10.0
 """Of `max.poll.interval.ms`, for what follows a callback of a rebalance."""
 
@@ -229,6 +230,24 @@ class KafkaSource:
 
         """
         await self._beginning().mark()
+
+    async def applied(self, lsn: int) -> None:
+        """Wait until the group has applied everything that was committed on the source before `lsn`, by the ledger's
+        word alone: for one who isn't a member. Needs no `start`. Cancel-safe.
+
+        Raises:
+            ReplicatorError: as `passed`.
+
+        """
+        await self._proof.produced(lsn)
+        beginning = self._beginning()
+        await beginning.check()
+        ends = await self._admin.ends(beginning.partitions())
+        while True:
+            offsets = await self._ledger.offsets()
+            if all(offsets.get(partition, 0) >= end for partition, end in ends.items()):
+                return
+            await asyncio.sleep(_LEDGER_SECONDS)
 
     def _beginning(self) -> Beginning:
         return Beginning(self._admin, self._ledger, self.topics.tables)

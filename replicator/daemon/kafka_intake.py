@@ -1,0 +1,175 @@
+"""Kafka as a feed's intake: one process of a consumer group, on topics that Debezium or our capture fills."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+import structlog
+
+from replicator.assess.debezium_settings import marks_by_message, value_settings
+from replicator.codecs.debezium.decoder import DebeziumJsonDecoder
+from replicator.codecs.debezium.modes import Modes
+from replicator.daemon.databases import FORWARD, old_dsn
+from replicator.errors import ErrorKind, ReplicatorError
+from replicator.kafka.connect import ConnectClient
+from replicator.kafka.proof import DebeziumProof
+from replicator.kafka.registry import SchemaRegistry
+from replicator.kafka.source import KafkaSource
+from replicator.kafka.topics import Topics
+from replicator.postgres.capture_proof import CaptureProof
+from replicator.postgres.marker import LogMarker
+from replicator.postgres.session import connect
+from replicator.postgres.slots import read_slot
+from replicator.tables import Catalog
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from replicator.config import Connector, KafkaStream
+    from replicator.mapping import Mappings
+    from replicator.partitions import ProducerProof, RecordDecoder
+    from replicator.ports import Checkpoint
+    from replicator.postgres.partition_ledger import PartitionLedger
+
+
+CAPTURE_SETTINGS: Mapping[str, str] = {
+    "decimal.handling.mode": "string",
+    "interval.handling.mode": "string",
+    "include.unknown.datatypes": "true",
+}
+
+
+class Arrived:
+    """No proof: for a producer that nobody can ask. What has arrived is all that is known."""
+
+    async def produced(self, lsn: int) -> None:
+        """See `partitions.ProducerProof`."""
+
+
+class KafkaIntake:
+    """See `Intake`.
+
+    Args:
+        connector: the file.
+        stream: its section.
+        ledger: in the target.
+
+    """
+
+    group = True
+    lanes = 1
+
+    def __init__(self, connector: Connector, stream: KafkaStream, ledger: PartitionLedger) -> None:
+        self._connector = connector
+        self._stream = stream
+        self._ledger = ledger
+        self._feed = f"{connector.name}/{FORWARD}"
+        self._source: KafkaSource
+        self._slot = connector.slot_name if stream.capture is not None else stream.slot
+        self._stack = AsyncExitStack()
+        self._log = structlog.get_logger("replicator.daemon").bind(connector=connector.name, feed=FORWARD)
+
+    @property
+    def heartbeat_seconds(self) -> float:
+        """See `Intake`."""
+        return self._stream.heartbeat_interval.total_seconds()
+
+    @property
+    def proves(self) -> bool:
+        """See `Intake`: our capture's slot does, and Debezium's offset where Kafka Connect can be asked."""
+        return self._stream.capture is not None or self._stream.connect_url is not None
+
+    async def source(self, mappings: Mappings) -> KafkaSource:
+        """See `Intake`."""
+        stream = self._stream
+        client = self._connect()
+        told = {} if client is None else await client.config()
+        if told:
+            self._slot = self._slot or told.get("slot.name", "debezium")
+        marker = LogMarker(
+            old_dsn(self._connector), self._feed, slot=self._slot, message=bool(told) and marks_by_message(told)
+        )
+        self._stack.push_async_callback(marker.close)
+        tables = [table.name for table in mappings.source_tables]
+        settings = CAPTURE_SETTINGS if stream.capture is not None else value_settings(told, stream.debezium)
+        registry = None
+        if stream.schema_registry is not None:
+            registry = SchemaRegistry(stream.schema_registry)
+            self._stack.push_async_callback(registry.close)
+        self._source = KafkaSource(
+            stream,
+            connector=self._connector.name,
+            tables=tables,
+            decoder=self._decoder(mappings, Topics(stream, tables), settings),
+            ledger=self._ledger,
+            marker=marker,
+            proof=self._proof(client, marker),
+            registry=registry,
+        )
+        return self._source
+
+    def _connect(self) -> ConnectClient | None:
+        if self._stream.connect_url is None or self._stream.connect_name is None:
+            return None
+        client = ConnectClient(str(self._stream.connect_url), self._stream.connect_name)
+        self._stack.push_async_callback(client.close)
+        return client
+
+    def _proof(self, client: ConnectClient | None, marker: LogMarker) -> ProducerProof:
+        if self._stream.capture is not None:
+            proof = CaptureProof(old_dsn(self._connector), self._feed, self._connector.slot_name)
+            self._stack.push_async_callback(proof.close)
+            return proof
+        if client is None:
+            self._log.warning(
+                "nothing proves that Debezium has put everything into Kafka",
+                hint="freshness stays unknown, and a cutover is refused; give stream.connect_url and connect_name",
+            )
+            return Arrived()
+        return DebeziumProof(client, self._stream.topic_prefix, marker, beat_seconds=self.heartbeat_seconds)
+
+    def _decoder(self, mappings: Mappings, topics: Topics, settings: Mapping[str, str]) -> RecordDecoder:
+        catalog = Catalog(0, {table.name: table for table in mappings.source_tables})
+        return DebeziumJsonDecoder(catalog, topics.of_one_table, Modes.of(settings), self._stream.topic_prefix)
+
+    async def ready(self, mappings: Mappings, checkpoints: Sequence[Checkpoint], *, copied: bool, copies: bool) -> bool:
+        """See `Intake`. Of a new feed's copy: the producer's slot holds back what happens from now on, and every
+        partition begins at its end.
+        """
+        del mappings, checkpoints
+        if not copies or copied:
+            return False
+        if not await self._ledger.offsets():
+            await self._see_slot()
+        await self._source.mark_beginning()
+        return True
+
+    async def applied(self, mappings: Mappings, lsn: int) -> None:
+        """Wait until the group has applied what was committed on the source before `lsn`, by the target's word alone:
+        for one who isn't a member. Cancel-safe.
+        """
+        await (await self.source(mappings)).applied(lsn)
+
+    async def _see_slot(self) -> None:
+        """Whoever fills the topics must have begun: else what is written from now on is in no copy and no topic."""
+        if self._slot is None:
+            self._log.warning(
+                "the producer's slot is not known: that Debezium runs already is taken on trust",
+                hint="give stream.connect_url and connect_name, or stream.slot",
+            )
+            return
+        async with await connect(old_dsn(self._connector), f"{self._feed}/setup") as connection:
+            slot = await read_slot(connection, self._slot)
+        if slot is None:
+            fills = "Debezium's connector" if self._stream.capture is None else "replicator capture"
+            raise ReplicatorError(
+                f"replication slot {self._slot} does not exist on the old database: {fills} has not begun",
+                kind=ErrorKind.CONFIG,
+                hint=f"Nothing was copied. Start {fills} first: what it doesn't see during the copy would be lost",
+            )
+
+    async def close(self) -> None:
+        """See `Intake`."""
+        await self._stack.aclose()
