@@ -7,6 +7,7 @@ hides records that were acknowledged within a transaction that is still open.
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -31,6 +32,14 @@ _TIMEOUT_SECONDS: Final = 10.0
 _EARLIEST: Final[OffsetSpec] = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # the library's
 _LATEST: Final[OffsetSpec] = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # likewise
 _ABSENT: Final = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC}  # noqa: SLF001 - so they are called
+_LEADERLESS: Final = {
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.OFFSET_NOT_AVAILABLE,
+}
+_PAUSE_SECONDS: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +75,7 @@ class Admin:
             configuration: dict[str, Any] = {**settings, "error_cb": log.error}
             self._client = AdminClient(configuration, logger=log)
         except KafkaException as error:
-            raise bad_setting(error) from error
+            raise bad_setting(error, scrub) from None
 
     async def cluster(self) -> str:
         """The cluster's id; '' where the brokers tell none."""
@@ -117,20 +126,30 @@ class Admin:
         return await self._offsets(partitions, _EARLIEST)
 
     async def _offsets(self, partitions: Iterable[Partition], which: OffsetSpec) -> dict[Partition, int]:
-        asked = {TopicPartition(topic, number): which for topic, number in partitions}
-        if not asked:
-            return {}
-        answers = self._client.list_offsets(
-            asked, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=_TIMEOUT_SECONDS
-        )
+        """Asked again while a leader is being elected, and right after a topic was made, when none is known yet."""
         found: dict[Partition, int] = {}
-        for one, answer in answers.items():
-            try:
-                found[one.topic, one.partition] = (await asyncio.wrap_future(answer)).offset
-            except KafkaException as error:
-                if _code(error) not in {*_ABSENT, KafkaError._UNKNOWN_PARTITION}:  # noqa: SLF001 - so it is called
-                    doing = f"asking for the offsets of {one.topic}/{one.partition}"
-                    raise of_exception(error, doing, scrub=self._scrub) from error
+        left = set(partitions)
+        deadline = time.monotonic() + _TIMEOUT_SECONDS
+        while left:
+            answers = self._client.list_offsets(
+                {TopicPartition(topic, number): which for topic, number in left},
+                isolation_level=IsolationLevel.READ_UNCOMMITTED,
+                request_timeout=_TIMEOUT_SECONDS,
+            )
+            for one, answer in answers.items():
+                partition = one.topic, one.partition
+                try:
+                    found[partition] = (await asyncio.wrap_future(answer)).offset
+                except KafkaException as error:
+                    code = _code(error)
+                    if code in _LEADERLESS and time.monotonic() < deadline:
+                        continue
+                    if code not in {*_ABSENT, KafkaError._UNKNOWN_PARTITION}:  # noqa: SLF001 - so it is called
+                        doing = f"asking for the offsets of {one.topic}/{one.partition}"
+                        raise of_exception(error, doing, scrub=self._scrub) from error
+                left.discard(partition)
+            if left:
+                await asyncio.sleep(_PAUSE_SECONDS)
         return found
 
     async def _awaited(self, answer: Future[Any], doing: str) -> Any:

@@ -127,7 +127,7 @@ class GroupThread:
         try:
             self._consumer = Consumer({**settings, "error_cb": log.error, "on_commit": _committed}, logger=log)
         except KafkaException as error:
-            raise bad_setting(error) from error
+            raise bad_setting(error, scrub) from None
         self._thread = threading.Thread(target=self._run, name="kafka consumer", daemon=True)
         self._thread.start()
 

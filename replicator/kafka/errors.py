@@ -75,7 +75,7 @@ _KIND_HINTS: Final[Mapping[ErrorKind, str]] = {
     ErrorKind.PERMISSION: "Grant the right, then start again; nothing is lost",
     ErrorKind.CONFIG: "Check stream.settings",
 }
-_PROPERTY: Final = re.compile(r'property "?([A-Za-z][\w.]*)"?')
+_PROPERTY: Final = re.compile(r'property:? "([A-Za-z][\w.]*)"', re.IGNORECASE)
 
 
 def _cause(error: KafkaError) -> KafkaError:
@@ -122,15 +122,19 @@ def of_exception(error: KafkaException, doing: str, *, scrub: Scrub | None = Non
     return ReplicatorError(f"{doing} failed: {text if scrub is None else scrub(text)}", kind=ErrorKind.INTERNAL)
 
 
-def bad_setting(error: KafkaException) -> ReplicatorError:
-    """A setting that librdkafka refuses. Its text may repeat the value, so only the name is taken from it."""
+def bad_setting(error: KafkaException, scrub: Scrub | None = None) -> ReplicatorError:
+    """A setting that librdkafka refuses. Its text may repeat the value, so where it has one only the name is taken."""
     (cause, *_) = error.args
     text = cause.str() if isinstance(cause, KafkaError) else str(cause)
     found = _PROPERTY.search(text)
-    unknown = "No such configuration property" in text
-    name = "a setting" if found is None else found[1]
+    if found is None:
+        said = "librdkafka refuses its settings" + ("" if scrub is None else f": {scrub(text)}")
+    elif "No such" in text:
+        said = f"librdkafka knows no setting {found[1]}"
+    else:
+        said = f"librdkafka refuses the value of {found[1]}"
     return ReplicatorError(
-        f"librdkafka knows no setting {name}" if unknown else f"librdkafka refuses the value of {name}",
+        said,
         kind=ErrorKind.CONFIG,
         hint="Correct it in stream.settings; librdkafka's CONFIGURATION.md lists all names and values",
     )

@@ -216,7 +216,7 @@ class Session:
         """See `Member`."""
         if partitions:
             self._forget(partitions)
-            self.fail(_lost(partitions, "the group went on without this process"))
+            self._spawn(self._gone(_lost(partitions, "the group went on without this process")))
 
     def ended(self, error: ReplicatorError) -> None:
         """See `Member`."""
@@ -308,6 +308,18 @@ class Session:
         else:
             place = "" if topic is None else f" {topic}" if partition < 0 else f" {topic}/{partition}"
             self.fail(mapped(error, f"reading{place}", scrub=self._scrub))
+
+    async def _gone(self, error: ReplicatorError) -> None:
+        """Partitions were lost: to others, mostly, but a topic that is gone is lost for everybody."""
+        try:
+            async with asyncio.timeout(_REFRESH_SECONDS):
+                await self._beginning.check()
+        except TimeoutError:
+            pass
+        except ReplicatorError as worse:
+            if worse.kind is ErrorKind.LOG_LOST:
+                error = worse
+        self.fail(error)
 
     async def _out_of_range(self, reading: Reading) -> None:
         await self._beginning.check()  # a topic that is gone, or made again, has a better message

@@ -59,7 +59,7 @@ def consumer_settings(stream: KafkaStream, connector: str) -> dict[str, str | in
         # An empty answer, by which a partition's end is known, comes after this at the latest.
         "fetch.wait.max.ms": 50,
         "fetch.queue.backoff.ms": 20,  # the default, a second, starves a fast reader with a small queue
-        "fetch.max.bytes": min(half, 52_428_800),
+        "fetch.max.bytes": max(min(half, 52_428_800), 1_000_000),  # at least message.max.bytes
         "fetch.message.max.bytes": min(half, 1 << 20),
         "check.crcs": True,
         # A topic that gets its first event late is found within this.

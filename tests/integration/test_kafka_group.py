@@ -114,12 +114,12 @@ async def test_two_processes_of_one_name(kafka_world: KafkaWorld) -> None:
         }
     )
     usurper.subscribe([kafka_world.topic()])
-    with pytest.raises(ReplicatorError) as caught:
-        while True:
-            await asyncio.to_thread(usurper.poll, 0.1)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(one.source.take(1, 1), 0.1)
+    taking = asyncio.ensure_future(one.take())
+    while not taking.done():
+        await asyncio.to_thread(usurper.poll, 0.1)
     await asyncio.to_thread(usurper.close)
+    with pytest.raises(ReplicatorError) as caught:
+        await taking
 
     assert ErrorKind.SUPERSEDED is caught.value.kind
     assert "stream.instance" in str(caught.value)
