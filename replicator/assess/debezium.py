@@ -143,7 +143,7 @@ def _skipped(feed: AssessedFeed, settings: Settings) -> Iterator[Finding]:
 def _producer(feed: AssessedFeed, settings: Settings) -> Iterator[Finding]:
     """Connect's own producers keep one request in flight, which orders without idempotence."""
     head = "producer.override."
-    flights = settings.milliseconds(f"{head}max.in.flight.requests.per.connection", 1)
+    flights = settings.number(f"{head}max.in.flight.requests.per.connection", 1)
     if flights > 1 and not settings.flag(f"{head}enable.idempotence", default=False):
         yield feed.finding(
             feed.stop,
@@ -214,7 +214,7 @@ def _proof(feed: AssessedFeed, connector: Connector, settings: Settings) -> Iter
     """Whether Debezium's offset moves soon: it is the proof that nothing is missing, and a cutover waits for it."""
     pause = connector.cutover.max_pause.total_seconds() * 1000
     wanted = max(100, int(pause / 10))
-    heartbeat = settings.milliseconds("heartbeat.interval.ms", 0)
+    heartbeat = settings.number("heartbeat.interval.ms", 0)
     remedy = f'{_IN_CONFIG}"heartbeat.interval.ms": "{wanted}"'
     if heartbeat <= 0:
         yield feed.finding(

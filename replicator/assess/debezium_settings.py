@@ -127,7 +127,7 @@ class Settings:
         """True or false."""
         return self.mode(name, str(default)) == "true"
 
-    def milliseconds(self, name: str, default: int) -> int:
+    def number(self, name: str, default: int) -> int:
         """A number; the default for what is none."""
         try:
             return int(self.text(name))

@@ -25,18 +25,16 @@ TIME_MODES: Final = frozenset(
 _TIMES: Final = {"time without time zone", "timestamp without time zone"}
 _KNOWN: Final = {
     *("smallint", "integer", "bigint", "numeric", "real", "double precision", "money", "boolean", "oid", "uuid"),
-    *("text", "character varying", "bpchar", '"char"', "name", "bytea", "bit varying", "json", "jsonb", "xml"),
+    *("text", "character varying", "bpchar", '"char"', "bytea", "bit varying", "json", "jsonb", "xml"),
     *("date", "timestamp with time zone", "time with time zone", "interval", *_TIMES),
     *("inet", "cidr", "macaddr", "macaddr8", "point", "citext", "hstore", "ltree", "geometry", "geography", "isbn"),
     *("int4range", "int8range", "numrange", "tsrange", "tstzrange", "daterange"),
 }
-_KNOWN_LATER: Final = {
-    *("tsvector", "vector", "halfvec", "sparsevec", "line", "lseg", "box", "path", "polygon", "circle"),
-}
-"""Of 3.6; versions before it came to know them one by one."""
-_LATER: Final = (3, 6)
+_KNOWN_LATER: Final = {"tsvector", "vector", "halfvec", "sparsevec"}
+_LATER: Final = (3, 1)
 _NEVER_IN_ARRAYS: Final = {"money", "name", "interval", "bit varying", "xml", "point", "refcursor"}
 _MILLISECONDS: Final = 3
+_CENTS: Final = 2
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,7 @@ def _losses(
     kind = column.cast_type.removesuffix("[]")
     local = kind if kind in known else kind.rpartition(".")[2].strip('"')
     varying = local == "bit varying" and not column.type_name.startswith("bit(")
-    if of_array and (local in _NEVER_IN_ARRAYS):
+    if of_array and local in _NEVER_IN_ARRAYS and (varying or local != "bit varying"):
         yield _Lost(kind + "[]", f"Debezium sends no array of {kind} at all")
     elif varying:
         yield _Lost("bit varying", "Debezium sends no length of a bit string: zeros at its beginning are lost")
@@ -139,11 +137,13 @@ def _by_mode(kind: str, column: Column, settings: Settings, money_digits: int | 
             yield _Lost("decimal.handling.mode", what, as_text)
         else:
             yield _Lost("decimal.handling.mode", "NaN ends Debezium's task", as_text, loud=True)
-    elif kind == "money" and decimal == "precise":
-        digits = settings.text("money.fraction.digits", "2")
-        if money_digits is not None and digits != str(money_digits):
-            what = f"amounts are written with {digits} fractional digits, and the source's have {money_digits}"
-            yield _Lost("money.fraction.digits", what, f'"money.fraction.digits": "{money_digits}"')
+    elif kind == "money":
+        if money_digits not in {None, _CENTS}:
+            what = f"amounts have {money_digits} fractional digits on the source (lc_monetary), and 2 are known here"
+            yield _Lost("money", what)
+        elif decimal == "precise" and settings.number("money.fraction.digits", _CENTS) < _CENTS:
+            what = "amounts are rounded to fewer fractional digits than they have"
+            yield _Lost("money.fraction.digits", what, f'"money.fraction.digits": "{_CENTS}"')
     elif kind == "interval" and settings.mode("interval.handling.mode", "numeric") == "numeric":
         yield _Lost(
             "interval.handling.mode",
@@ -152,9 +152,11 @@ def _by_mode(kind: str, column: Column, settings: Settings, money_digits: int | 
         )
     elif kind in _TIMES and time == "connect" and not 0 <= column.base_typmod <= _MILLISECONDS:
         yield _Lost("time.precision.mode", "microseconds are cut off", '"time.precision.mode": "adaptive"')
-    elif kind.startswith("timestamp") and kind in _TIMES and time == "nanoseconds":
-        what = "64 bits of nanoseconds hold the years 1678 to 2261 only"
-        yield _Lost("time.precision.mode", what, '"time.precision.mode": "adaptive"')
+    elif kind == "time without time zone" and time == "isostring":
+        yield _Lost("time.precision.mode", "24:00:00 comes as 00:00:00", '"time.precision.mode": "adaptive"')
+    elif kind == "timestamp without time zone" and time == "nanoseconds":
+        what = "64 bits of nanoseconds hold the years 1678 to 2261 only: others stop the feed"
+        yield _Lost("time.precision.mode", what, '"time.precision.mode": "adaptive"', loud=True)
 
 
 def _defaults(column: Column, settings: Settings, *, avro: bool) -> Iterator[_Lost]:

@@ -340,6 +340,6 @@ def test_settings_are_read_as_debezium_reads_them() -> None:
         settings.mode("a", "y"),
         settings.mode("b", "z"),
         settings.words("c"),
-        settings.milliseconds("d", 7),
+        settings.number("d", 7),
     )
     assert settings.patterns("b") is None

@@ -80,6 +80,10 @@ COLUMNS = {
     "mood": Column("c", 1, "public.mood", "public.mood"),
     "moods": Column("c", 1, "public.mood[]", "public.mood[]"),
     "citext": Column("c", 1, "public.citext", "public.citext"),
+    "name": Column("c", 1, "name", "name"),
+    "bit3s": Column("c", 1, "bit(3)[]", "bit varying[]"),
+    "varbits": Column("c", 1, "bit varying(3)[]", "bit varying[]"),
+    "tsvector": Column("c", 1, "tsvector", "tsvector"),
     "box": Column("c", 1, "box", "box"),
     "default": Column("c", 1, "text", "text", has_default=True),
     "json": Column("c", 1, "jsonb", "jsonb"),
@@ -94,13 +98,17 @@ COLUMNS = {
         ("numeric", {"decimal.handling.mode": None}, "decimal.handling.mode", STOP),
         ("price", {"decimal.handling.mode": "precise"}, "decimal.handling.mode", WARN),
         ("money", {"decimal.handling.mode": "double"}, "decimal.handling.mode", STOP),
-        ("money", {"decimal.handling.mode": "precise"}, "money.fraction.digits", STOP),
-        ("money", {"decimal.handling.mode": "precise", "money.fraction.digits": "3"}, "", None),
+        ("money", {"decimal.handling.mode": "precise"}, "", None),
+        ("money", {"decimal.handling.mode": "precise", "money.fraction.digits": "1"}, "money.fraction.digits", STOP),
+        ("name", {"include.unknown.datatypes": None}, "include.unknown.datatypes", STOP),
+        ("times", {"time.precision.mode": "isostring"}, "time.precision.mode", STOP),
+        ("bit3s", {}, "", None),
+        ("varbits", {}, "bit varying[]", STOP),
         ("timestamp", {}, "", None),
         ("timestamp", {"time.precision.mode": "connect"}, "time.precision.mode", STOP),
         ("timestamp3", {"time.precision.mode": "connect"}, "", None),
         ("times", {"time.precision.mode": "connect"}, "time.precision.mode", STOP),
-        ("timestamp", {"time.precision.mode": "nanoseconds"}, "time.precision.mode", STOP),
+        ("timestamp", {"time.precision.mode": "nanoseconds"}, "time.precision.mode", WARN),
         ("timestamp", {"time.precision.mode": "isostring"}, "", None),
         ("timetz", {}, "time with time zone", STOP),
         ("interval", {}, "", None),
@@ -113,7 +121,8 @@ COLUMNS = {
         ("mood", {"include.unknown.datatypes": None}, "", None),
         ("moods", {"include.unknown.datatypes": None}, "", None),
         ("citext", {"include.unknown.datatypes": None}, "", None),
-        ("box", {"include.unknown.datatypes": None}, "", None),
+        ("box", {"include.unknown.datatypes": None}, "include.unknown.datatypes", STOP),
+        ("tsvector", {"include.unknown.datatypes": None}, "", None),
         ("json", {"include.unknown.datatypes": None}, "", None),
         ("default", {}, "", None),
         (
@@ -129,16 +138,16 @@ def test_modes_that_lose_values_are_found_by_the_types_of_the_columns(
 ) -> None:
     """A mode is no problem where no mapped column has such a type."""
     held = table("public.held", COLUMNS[column])
-    made = log_plan(held, config=config, money_digits=3, enums=["public.mood"])
+    made = log_plan(held, config=config, money_digits=2, enums=["public.mood"])
     findings = [f for f in made.findings if f.code in {"debezium_loss", "debezium_values"}]
     assert ([] if level is None else [(subject, level)]) == [(f.subject, f.level) for f in findings]
     assert all("public.held (c)" in f.message for f in findings)
-    assert not [f for f in log_plan(USERS, config=config, money_digits=3).findings if f.level is not Level.NOTE]
+    assert not [f for f in log_plan(USERS, config=config, money_digits=2).findings if f.level is not Level.NOTE]
 
 
 def test_types_that_debezium_came_to_know_are_asked_for_of_older_ones() -> None:
     """Or of one whose version nobody knows."""
-    held = table("public.held", COLUMNS["box"])
+    held = table("public.held", COLUMNS["tsvector"])
     subject = "include.unknown.datatypes"
     for version in ("2.7.4.Final", None):
         assert about(subject, {subject: None}, tables=(held,), debezium={"version": version})
@@ -152,3 +161,10 @@ def test_avro_writes_defaults_in_the_place_of_null_too() -> None:
     held = table("public.held", COLUMNS["default"])
     assert about(subject, config, tables=(held,), yaml=avro)
     assert not about(subject, {**config, subject: "true"}, tables=(held,), yaml=avro)
+
+
+def test_money_of_another_country_is_not_known() -> None:
+    """Yen have no fraction, dinars have three digits."""
+    held = table("public.held", COLUMNS["money"])
+    assert about("money", tables=(held,), money_digits=0)
+    assert about("money", tables=(held,), money_digits=3)
