@@ -13,6 +13,8 @@ import re
 import struct
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from replicator.codecs.debezium.fields import MalformedError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
@@ -23,23 +25,23 @@ _float = struct.Struct("<f").unpack_from
 _long = re.compile(rb"[\x80-\xff]{0,9}[\x00-\x7f]").match
 
 
-class MalformedError(ValueError):
-    """Bytes that aren't what the schema says; the text says why, without a value."""
-
-
-def compile_reader(schema: Any, unneeded: Collection[str] = ()) -> Callable[[bytes, int], Any]:
+def compile_reader(
+    schema: Any, *, unneeded: Collection[str] = (), rows: Collection[str] = ()
+) -> Callable[[bytes, int], Any]:
     """A reader of one schema.
 
     Args:
         schema: parsed and found valid; its logical types are passed over: a date stays a number.
         unneeded: dotted paths of fields whose values nobody asks for (`source.version`); they are left out.
+        rows: dotted paths of records that are read as tuples, in the order of their fields.
 
     Returns:
         From a buffer, and where the value begins in it (it ends with the buffer), to the value: None, bool, int, float,
-        bytes, str, list, or dict (records and maps). Raises `MalformedError`.
+        bytes, str, list, dict (records and maps), or tuple (of `rows`). Raises `MalformedError`, which says why, and
+        no value.
 
     """
-    generator = _Generator(frozenset(unneeded))
+    generator = _Generator(frozenset(unneeded), frozenset(rows))
     read = generator.function(schema, "", "")
 
     def whole(data: bytes, at: int) -> Any:
@@ -63,10 +65,11 @@ def compile_reader(schema: Any, unneeded: Collection[str] = ()) -> Callable[[byt
 class _Generator:
     """Writes the functions of one schema: one for each record, and for whatever else is not written in line."""
 
-    def __init__(self, unneeded: frozenset[str]) -> None:
+    def __init__(self, unneeded: frozenset[str], rows: frozenset[str]) -> None:
         self._unneeded = unneeded
+        self._rows = rows
         self._named: dict[str, tuple[Any, str]] = {}
-        self._made: dict[tuple[str, str | None], str] = {}
+        self._made: dict[tuple[str, str | None, bool], str] = {}
         self._names: dict[str, Any] = {
             "varint": _varint,
             "pass_long": _pass_long,
@@ -132,24 +135,28 @@ class _Generator:
             body.add(f"v = {symbols}[v]")
         else:
             prefix = f"{path}." if path else ""
-            partial = any(one.startswith(prefix) for one in self._unneeded)
-            name = self._made.get((full, prefix if partial else None))
+            partial = any(one.startswith(prefix) for one in self._unneeded | self._rows)
+            which = (full, prefix if partial else None, path in self._rows)
+            name = self._made.get(which)
             if name is None:
-                name = self._made[full, prefix if partial else None] = f"record{len(self._made)}"
-                self._record(name, schema, own, prefix)
+                name = self._made[which] = f"record{len(self._made)}"
+                self._record(name, schema, own, path)
             body.add(f"v, p = {name}(d, p)")
 
-    def _record(self, name: str, schema: Mapping[str, Any], namespace: str, prefix: str) -> None:
+    def _record(self, name: str, schema: Mapping[str, Any], namespace: str, path: str) -> None:
         body, kept = _Body(), []
         for index, field in enumerate(schema["fields"]):
-            inner = prefix + field["name"]
+            inner = f"{path}.{field['name']}" if path else field["name"]
             if inner in self._unneeded:
                 self._pass_over(body, field["type"], namespace)
                 continue
             self.value(body, field["type"], namespace, inner)
             body.add(f"f{index} = v")
-            kept.append(f"{field['name']!r}: f{index}")
-        self._define(body, "{" + ", ".join(kept) + "}", name)
+            kept.append((field["name"], f"f{index}"))
+        if path in self._rows:
+            self._define(body, "(" + "".join(f"{variable}, " for _, variable in kept) + ")", name)
+        else:
+            self._define(body, "{" + ", ".join(f"{field!r}: {variable}" for field, variable in kept) + "}", name)
 
     def _pass_over(self, body: _Body, schema: Any, namespace: str) -> None:
         """Lines that only move on."""

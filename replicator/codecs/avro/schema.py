@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from replicator.codecs.avro.reader import NAMED, PRIMITIVE, full_name
-from replicator.codecs.debezium.fields import DEPTH_MAX, Field
+from replicator.codecs.debezium.fields import DEPTH_MAX, Field, MalformedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,13 +47,13 @@ def parse(text: str) -> Any:
     """A schema in Avro's JSON, checked to be one.
 
     Raises:
-        ValueError: it is none; says what is wrong.
+        MalformedError: it is none; says what is wrong.
 
     """
     try:
         schema = json.loads(text)
     except (json.JSONDecodeError, RecursionError):
-        raise ValueError("it is no JSON") from None
+        raise MalformedError("it is no JSON") from None
     _Checker().check(schema, "", 0)
     return schema
 
@@ -62,7 +62,7 @@ def field_of(schema: Any) -> Field:
     """What a parsed schema says, in Kafka Connect's words.
 
     Raises:
-        ValueError: Connect has no words for it (a union of several types); says what.
+        MalformedError: Connect has no words for it (a union of several types); says what.
 
     """
     return _Translator().field(schema, "", 0)
@@ -76,31 +76,31 @@ class _Checker:
 
     def check(self, schema: Any, namespace: str, depth: int) -> None:
         if depth > 2 * DEPTH_MAX:
-            raise ValueError("it is nested too deeply")
+            raise MalformedError("it is nested too deeply")
         if isinstance(schema, list):
             for branch in schema:
                 if isinstance(branch, list):
-                    raise ValueError("it has a union in a union")  # noqa: TRY004 - one kind of error for what is malformed
+                    raise MalformedError("it has a union in a union")
                 self.check(branch, namespace, depth + 1)
             return
         kind = schema.get("type") if isinstance(schema, dict) else schema
         if isinstance(kind, dict | list):
             self.check(kind, namespace, depth + 1)
         elif not isinstance(kind, str):
-            raise ValueError("a type in it has no name")  # noqa: TRY004 - one kind of error for what is malformed
+            raise MalformedError("a type in it has no name")
         elif kind not in _TYPES and kind != "null":
             if not self._named & {kind, f"{namespace}.{kind}"}:
-                raise ValueError(f"it names a type that it doesn't define: {kind}")
+                raise MalformedError(f"it names a type that it doesn't define: {kind}")
         elif isinstance(schema, dict):
             self._check_parts(schema, kind, namespace, depth)
         elif kind not in PRIMITIVE:
-            raise ValueError(f"a type in it, {kind}, says nothing more")
+            raise MalformedError(f"a type in it, {kind}, says nothing more")
 
     def _check_parts(self, schema: Mapping[str, Any], kind: str, namespace: str, depth: int) -> None:
         if kind in NAMED:
             name = schema.get("name")
             if not isinstance(name, str) or not name or not isinstance(schema.get("namespace", ""), str):
-                raise ValueError(f"a type in it, {kind}, has no name")
+                raise MalformedError(f"a type in it, {kind}, has no name")
             full, namespace = full_name(schema, namespace)
             self._named.add(full)
         if kind == "record":
@@ -110,20 +110,20 @@ class _Checker:
         elif kind == "enum":
             symbols = schema.get("symbols")
             if not isinstance(symbols, list) or not all(isinstance(symbol, str) for symbol in symbols):
-                raise ValueError("an enum in it has no symbols")
+                raise MalformedError("an enum in it has no symbols")
         elif kind == "fixed":
             size = schema.get("size")
             if not isinstance(size, int) or not 0 <= size <= _SIZE_MAX:
-                raise ValueError("a fixed type in it has no size")
+                raise MalformedError("a fixed type in it has no size")
 
     def _check_fields(self, fields: Any, namespace: str, depth: int) -> None:
         if not isinstance(fields, list):
-            raise ValueError("a record in it has no fields")  # noqa: TRY004 - one kind of error for what is malformed
+            raise MalformedError("a record in it has no fields")
         names: set[str] = set()
         for field in fields:
             name = field.get("name") if isinstance(field, dict) else None
             if not isinstance(name, str) or not name or name in names:
-                raise ValueError("a field in it has no name, or that of another one")
+                raise MalformedError("a field in it has no name, or that of another one")
             names.add(name)
             self.check(field.get("type"), namespace, depth + 1)
 
@@ -136,7 +136,7 @@ class _Translator:
 
     def field(self, schema: Any, namespace: str, depth: int, *, default: bool = False) -> Field:
         if depth > DEPTH_MAX:
-            raise ValueError(f"its schema is nested deeper than {DEPTH_MAX}, or in itself")
+            raise MalformedError(f"its schema is nested deeper than {DEPTH_MAX}, or in itself")
         if isinstance(schema, list):
             return self._union(schema, namespace, depth, default=default)
         if isinstance(schema, str):
@@ -153,14 +153,14 @@ class _Translator:
     def _union(self, branches: list[Any], namespace: str, depth: int, *, default: bool) -> Field:
         others = [branch for branch in branches if branch != "null"]
         if len(others) != 1:
-            raise ValueError("its schema has a union of several types")
+            raise MalformedError("its schema has a union of several types")
         inner = self.field(others[0], namespace, depth + 1, default=default)
         return replace(inner, optional=True) if len(others) < len(branches) else inner
 
     def _by_name(self, name: str, namespace: str) -> Field:
         found = self._named.get(f"{namespace}.{name}", self._named.get(name))
         if found is None:
-            raise ValueError("its schema is nested in itself")
+            raise MalformedError("its schema is nested in itself")
         return found
 
     def _typed(self, schema: Mapping[str, Any], kind: str, namespace: str, depth: int, *, default: bool) -> Field:
