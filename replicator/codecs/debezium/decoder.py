@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from replicator.codecs.debezium.binaries import binary_reader
+from replicator.codecs.debezium.conversion import CONVERSION_ERRORS
 from replicator.codecs.debezium.envelope import Tables, facts, refused, row_change
 from replicator.codecs.debezium.fields import MalformedError
 from replicator.codecs.debezium.flat_rows import DELETED, FlatRow
 from replicator.codecs.debezium.json_rows import TopicRows, keys_of, payload_of
 from replicator.codecs.debezium.marks import Marks, beat
 from replicator.codecs.debezium.modes import Modes
-from replicator.codecs.debezium.values import CONVERSION_ERRORS, binary_reader
 from replicator.events import Op
 from replicator.records import Beat, Decoded, Message, Record, RegistrySchema, RowChange, TransactionMark
 
@@ -62,6 +63,7 @@ class _Envelope(msgspec.Struct, gc=False):
     source: _Source | None = None
     transaction: _TransactionBlock | None = None
     message: _MessageBlock | None = None
+    exact: dict[str, dict[str, str] | None] | None = None
     schema: msgspec.Raw = _ABSENT
     payload: msgspec.Raw = _ABSENT
 
@@ -167,13 +169,13 @@ class DebeziumJsonDecoder:
             if bytes(before) in _NOTHING:
                 raise MalformedError("it has neither `before` nor `after`")
             reader, old = topic.read(table, schema, before)
-            return row_change(envelope.op, reader.shape, lambda: old, None, known)
+            return row_change(envelope.op, reader.shape, lambda: old, None, known, exact=envelope.exact)
         reader, new = topic.read(table, schema, after)
 
         def read_before() -> tuple[Any, ...] | None:
             return None if bytes(before) in _NOTHING else reader.read(before)
 
-        return row_change(envelope.op, reader.shape, read_before, new, known)
+        return row_change(envelope.op, reader.shape, read_before, new, known, exact=envelope.exact)
 
     def _message(self, block: _MessageBlock | None, source: _Source) -> Message:
         if block is None:

@@ -6,22 +6,21 @@ https://debezium.io/documentation/reference/stable/connectors/postgresql.html#po
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 import msgspec
 
+from replicator.codecs.debezium.conversion import CONVERSION_ERRORS, Converter
 from replicator.codecs.debezium.fields import Field, MalformedError
 from replicator.codecs.debezium.names import columns_of_fields
-from replicator.codecs.debezium.values import CONVERSION_ERRORS, Converter, converter
+from replicator.codecs.debezium.values import converter
 from replicator.errors import ErrorKind, ReplicatorError
 from replicator.events import UNCHANGED, Op, Relation, Value, Values
 from replicator.records import RowChange
 from replicator.tables import TableName
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from replicator.codecs.debezium.modes import Modes
     from replicator.records import Record
     from replicator.tables import Catalog, Column, Table
@@ -138,13 +137,19 @@ class Shape:
             if column is not None and column.name in keys and not column.nullable
         )
 
-    def row(self, values: Sequence[object]) -> Values:
-        """A new row, or an old one under FULL: the fields' values in order.
+    def row(self, values: Sequence[object], exact: Mapping[str, str] | None = None) -> Values:
+        """A new row, or an old one under FULL.
+
+        Args:
+            values: the fields' values in order.
+            exact: texts of values, by column, that are told besides.
 
         Raises:
             MalformedError: names the column.
 
         """
+        if exact:
+            return self._exact(self._converters, values, exact)
         try:
             return tuple(
                 [None if value is None else convert(value) for convert, value in zip(self._converters, values)]  # noqa: B905 -- 0.2 µs; as many as there are names
@@ -152,24 +157,39 @@ class Shape:
         except CONVERSION_ERRORS:
             self._blame(self._converters, values)
 
-    def old_row(self, values: Sequence[object]) -> Values:
+    def _exact(
+        self, converters: Sequence[Converter | None], values: Sequence[object], exact: Mapping[str, str]
+    ) -> Values:
+        known = [None if name in exact else value for name, value in zip(self.relation.columns, values, strict=True)]
+        try:
+            row = [
+                None if value is None or convert is None else convert(value)
+                for convert, value in zip(converters, known, strict=True)
+            ]
+        except CONVERSION_ERRORS:
+            self._blame(converters, known)
+        for name, text in exact.items():
+            at = self.relation.positions.get(name)
+            if at is None:
+                raise MalformedError("`exact` tells a column that the row doesn't have")
+            if converters[at] is not None:
+                row[at] = text.encode()
+        return tuple(row)
+
+    def old_row(self, values: Sequence[object], exact: Mapping[str, str] | None = None) -> Values:
         """A `before`: whole under FULL, else its identity's columns.
+
+        Args:
+            values: the fields' values in order.
+            exact: texts of values, by column, that are told besides.
 
         Raises:
             MalformedError: names the column.
 
         """
         if self._whole:
-            return self.row(values)
-        try:
-            old = tuple(
-                [
-                    None if value is None or convert is None else convert(value)
-                    for convert, value in zip(self._old, values, strict=True)
-                ]
-            )
-        except CONVERSION_ERRORS:
-            self._blame(self._old, values)
+            return self.row(values, exact)
+        old = self._exact(self._old, values, exact or {})
         for at in self._not_null:
             if old[at] is None:
                 raise MalformedError(f"column {self.relation.columns[at]} of its key has no old value")
@@ -210,8 +230,18 @@ def _unknown(_: object) -> Value:
     return UNCHANGED
 
 
+Exact = Mapping[str, Mapping[str, str] | None]
+"""What our capture tells besides `before` and `after`, under their names: texts of values that their form loses."""
+
+
 def row_change(
-    op: str, shape: Shape, before: Callable[[], Sequence[object] | None], after: Sequence[object] | None, known: Facts
+    op: str,
+    shape: Shape,
+    before: Callable[[], Sequence[object] | None],
+    after: Sequence[object] | None,
+    known: Facts,
+    *,
+    exact: Exact | None = None,
 ) -> RowChange:
     """A change of one row.
 
@@ -221,6 +251,7 @@ def row_change(
         before: reads the old row's values, where the change has a use for them; None without.
         after: the new row's values, None without.
         known: the record's facts.
+        exact: the record's `exact`.
 
     Raises:
         MalformedError: another op, a row lacks, a value is malformed.
@@ -233,14 +264,14 @@ def row_change(
     if meant is Op.DELETE or meant is Op.UPDATE:
         values = before()
         if values is not None:
-            old = shape.old_row(values)
+            old = shape.old_row(values, exact and exact.get("before"))
     if meant is Op.DELETE:
         if old is None:
             raise MalformedError("a delete has no `before`: the table has no replica identity")
         return RowChange(meant, shape.relation, old, None, *known)
     if after is None:
         raise MalformedError("it has no `after`")
-    return RowChange(meant, shape.relation, old, shape.row(after), *known)
+    return RowChange(meant, shape.relation, old, shape.row(after, exact and exact.get("after")), *known)
 
 
 class Tables:
@@ -255,6 +286,7 @@ class Tables:
     def __init__(self, catalog: Catalog, by_topic: Mapping[str, TableName]) -> None:
         self._catalog = catalog
         self._by_topic = by_topic
+        self._found: dict[tuple[str, str, str], Table] = {}
 
     def find(self, topic: str, schema: str, name: str) -> Table | None:
         """The table of a record whose source names `schema` and `name`; None for one that nobody has asked for.
@@ -264,7 +296,14 @@ class Tables:
             ReplicatorError: SCHEMA when the topic's table isn't in the catalog.
 
         """
-        named = TableName(schema, name)
+        found = self._found.get((topic, schema, name))
+        if found is None:
+            found = self._look_up(topic, TableName(schema, name))
+            if found is not None:
+                self._found[topic, schema, name] = found
+        return found
+
+    def _look_up(self, topic: str, named: TableName) -> Table | None:
         expected = self._by_topic.get(topic)
         if expected is None:
             return self._catalog.tables.get(named)

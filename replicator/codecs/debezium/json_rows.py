@@ -105,7 +105,7 @@ class RecordSchema:
         schema = field_of_json(_document(text))
         row = schema.by_name.get("after", schema)
         self.rows = row.fields
-        self.readers: dict[TableName, RowReader] = {}
+        self.readers: dict[int, RowReader] = {}  # by the table, which the catalog keeps
 
 
 class TopicRows:
@@ -124,7 +124,7 @@ class TopicRows:
         self._catalog = catalog
         self._modes = modes
         self._schemas: dict[bytes, RecordSchema] = {}
-        self._expected: dict[TableName, RowReader] = {}
+        self._expected: dict[int, RowReader] = {}  # by the table, which the catalog keeps
         self._by_fields: dict[tuple[TableName, tuple[str, ...]], RowReader] = {}
 
     def schema_of(self, text: bytes) -> RecordSchema:
@@ -178,7 +178,7 @@ class TopicRows:
             if other is reader:
                 raise
             values = other.read(row)
-            self._expected[table.name] = other
+            self._expected[id(table)] = other
             return other, values
 
     def shape(self, table: Table, schema: RecordSchema | None) -> Shape:
@@ -186,19 +186,19 @@ class TopicRows:
         return (self._expected_reader(table) if schema is None else self._reader_of(table, schema, ())).shape
 
     def _reader_of(self, table: Table, schema: RecordSchema, added: Collection[str]) -> RowReader:
-        reader = schema.readers.get(table.name)
+        reader = schema.readers.get(id(table))
         if reader is None:
             fields = [one for one in schema.rows if one[0] not in added]
-            reader = schema.readers[table.name] = RowReader(table, fields, self._modes)
+            reader = schema.readers[id(table)] = RowReader(table, fields, self._modes)
         return reader
 
     def _expected_reader(self, table: Table) -> RowReader:
         """The reader of rows without schema that read the last one, or else one of what Debezium would write."""
-        reader = self._expected.get(table.name)
+        reader = self._expected.get(id(table))
         if reader is None:
             fields = [(column.name, field_of(column, self._modes, self._catalog.enums)) for column in table.columns]
             reader = self._reader(table, [one for one in fields if one[1] is not None])
-            self._expected[table.name] = reader
+            self._expected[id(table)] = reader
         return reader
 
     def _by_names(self, table: Table, names: Collection[str]) -> RowReader:

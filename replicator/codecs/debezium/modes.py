@@ -30,6 +30,7 @@ class Modes:
         decimal_format: value.converter.decimal.format: BASE64 or NUMERIC.
         heartbeat_prefix: topic.heartbeat.prefix.
         transaction_topic: topic.transaction.
+        exact: records tell besides, in `exact`, the text of values that their form doesn't hold (our own capture's).
         flattening: what the transform ExtractNewRecordState was told; None without it.
 
     """
@@ -46,6 +47,7 @@ class Modes:
     decimal_format: str = "BASE64"
     heartbeat_prefix: str = "__debezium-heartbeat"
     transaction_topic: str = "transaction"
+    exact: bool = False
     flattening: Flattening | None = None
 
     @classmethod
@@ -76,6 +78,10 @@ class Modes:
             transaction_topic=settings.get("topic.transaction", cls.transaction_topic),
             flattening=Flattening.of(settings),
         )
+
+
+CAPTURED: Final = Modes(decimal="string", interval="string", unknown_types=True, null_is_null=True, exact=True)
+"""As `replicator capture` writes: of Debezium's settings those that lose the least, the defaults where none does."""
 
 
 class _Settings:

@@ -26,11 +26,13 @@ _MICROS: Final = {_POSITIVE: b"infinity", _NEGATIVE: b"-infinity"}
 INFINITE_MICROS: Final = {text: micros for micros, text in _MICROS.items()}
 _MILLIS: Final = {_POSITIVE // 1_000: b"infinity", _NEGATIVE // 1_000: b"-infinity"}
 _SATURATED: Final = 2**63 - 1
-_MOMENT: Final = re.compile(
-    r"([+-]?\d{4,9})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:\.(\d{1,6})0*)?(?:Z|\+00:00)", re.ASCII
-)
-_DATE: Final = re.compile(r"([+-]?\d{4,9})-(\d\d)-(\d\d)(?:Z|\+00:00)", re.ASCII)
-_TIME: Final = re.compile(r"(\d\d):(\d\d):(\d\d)(?:\.(\d{1,6})0*)?(?:Z|\+00:00)", re.ASCII)
+_DAY: Final = r"([+-]?\d{4,9})-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"
+_CLOCK: Final = r"([01]\d|2[0-3]):([0-5]\d):([0-5]\d)(?:\.(\d{1,6})0*)?"
+_UTC: Final = r"(?:Z|\+00:00)"
+_MOMENT: Final = re.compile(f"{_DAY}T{_CLOCK}{_UTC}", re.ASCII).fullmatch
+_DATE: Final = re.compile(_DAY + _UTC, re.ASCII).fullmatch
+_TIME: Final = re.compile(_CLOCK + _UTC, re.ASCII).fullmatch
+_USUAL: Final = re.compile(f"(?!0000){_DAY.replace('[+-]?', '').replace('{4,9}', '{4}')}T{_CLOCK}Z", re.ASCII).fullmatch
 _INTERVAL: Final = re.compile(r"P(-?\d+)Y(-?\d+)M(-?\d+)DT(-?\d+)H(-?\d+)M(-?)(\d+)(?:\.(\d{1,6})0*)?S", re.ASCII)
 
 
@@ -41,7 +43,7 @@ def date_of_days(value: int) -> Value:
 
 def date_of_iso(value: str) -> Value:
     """io.debezium.time.IsoDate."""
-    match = _DATE.fullmatch(value)
+    match = _DATE(value)
     if match is None:
         raise MalformedError("it is no date of ISO 8601")
     return date_of_days(printing.days_of(int(match[1]), int(match[2]), int(match[3])))
@@ -59,7 +61,7 @@ def time_of_nanos(value: int) -> Value:
 
 def time_of_iso(value: str) -> Value:
     """io.debezium.time.IsoTime."""
-    match = _TIME.fullmatch(value)
+    match = _TIME(value)
     if match is None:
         raise MalformedError("it is no time of ISO 8601")
     return printing.time_text(_clock(match[1], match[2], match[3], match[4]))
@@ -94,6 +96,10 @@ def timestamp_of_iso(value: str) -> Value:
 
 def timestamptz_of_iso(value: str) -> Value:
     """io.debezium.time.ZonedTimestamp, which Debezium writes in UTC."""
+    match = _USUAL(value)
+    if match is not None:
+        fraction = (match[7] or "").rstrip("0")
+        return f"{value[:10]} {value[11:19]}{'.' if fraction else ''}{fraction}+00".encode()
     if value in {"infinity", "-infinity"}:
         return value.encode()
     return printing.timestamp_text(_moment(value), "+00")
@@ -123,7 +129,7 @@ def _clock(hour: str, minute: str, second: str, fraction: str | None) -> int:
 
 
 def _moment(value: str) -> int:
-    match = _MOMENT.fullmatch(value)
+    match = _MOMENT(value)
     if match is None:
         raise MalformedError("it is no moment of ISO 8601 in UTC")
     days = printing.days_of(int(match[1]), int(match[2]), int(match[3]))
