@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 from replicator.codecs.avro.framing import Frame, frame_of
 from replicator.codecs.avro.reader import compile_reader
 from replicator.codecs.avro.schema import field_of, parse
+from replicator.codecs.debezium.binaries import binary_reader
+from replicator.codecs.debezium.conversion import CONVERSION_ERRORS
 from replicator.codecs.debezium.envelope import Shape, Tables, facts, refused, row_change
 from replicator.codecs.debezium.fields import MalformedError
 from replicator.codecs.debezium.flat_rows import DELETED, FlatRow
 from replicator.codecs.debezium.marks import Marks, beat
-from replicator.codecs.debezium.values import CONVERSION_ERRORS, binary_reader
 from replicator.errors import ErrorKind, ReplicatorError
 from replicator.events import Op
 from replicator.records import Decoded, Message, RowChange
