@@ -67,7 +67,7 @@ def assess_debezium(
     yield from _proof(feed, connector, settings)
     yield from _mark(feed, facts.config)
     yield from _transactions(feed, stream, settings)
-    yield from assess_tables(feed, settings, partitions)
+    yield from assess_tables(feed, settings, partitions, avro=avro)
     routed = all(table.name in stream.topics for _, table, _ in feed.published())
     yield from assess_transforms(feed, settings, routed=routed)
     yield from assess_converters(feed, settings, avro=avro)

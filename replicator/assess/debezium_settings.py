@@ -25,13 +25,12 @@ _SHAPING: Final = (
     "money.fraction.digits",
     "unavailable.value.placeholder",
     "include.unknown.datatypes",
-    "field.name.adjustment.mode",
+    "topic.heartbeat.prefix",
+    "topic.transaction",
     "value.converter.replace.null.with.default",
     "value.converter.ignore.default.for.nullables",
     "value.converter.decimal.format",
-    "value.converter.schemas.enable",
 )
-_UNWRAP_SHAPING: Final = ("add.fields", "add.fields.prefix", "delete.tombstone.handling.mode", "delete.handling.mode")
 
 
 def value_settings(config: Mapping[str, str], given: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -42,14 +41,17 @@ def value_settings(config: Mapping[str, str], given: Mapping[str, str] | None = 
         given: `stream.debezium`; the configuration goes before it, and what only it says stays.
 
     Returns:
-        By Debezium's names; those of ExtractNewRecordState without `transforms.NAME.`.
+        By Debezium's names; of the chain of transforms only the one that flattens.
 
     """
     settings = dict(given or {})
     settings.update({name: config[name] for name in _SHAPING if name in config})
-    for transform in Settings(config).transforms():
-        if transform.simple_type == UNWRAP:
-            settings.update({name: transform.options[name] for name in _UNWRAP_SHAPING if name in transform.options})
+    flattening = [one for one in Settings(config).transforms() if one.simple_type == UNWRAP]
+    if flattening:
+        settings["transforms"] = ",".join(one.name for one in flattening)
+        settings.update(
+            {f"transforms.{one.name}.{name}": value for one in flattening for name, value in one.options.items()}
+        )
     return settings
 
 

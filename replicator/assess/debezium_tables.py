@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
@@ -23,20 +24,23 @@ _IN_CONFIG: Final = "In Debezium's configuration: "
 _AVRO_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
-def assess_tables(feed: AssessedFeed, settings: Settings, partitions: Mapping[TableName, int]) -> Iterator[Finding]:
+def assess_tables(
+    feed: AssessedFeed, settings: Settings, partitions: Mapping[TableName, int], *, avro: bool
+) -> Iterator[Finding]:
     """Findings about the mapped tables.
 
     Args:
         feed: with the mappings.
         settings: the connector's.
         partitions: of each table's topic, where it is there.
+        avro: how records are written.
 
     """
     yield from _left_out(feed, settings)
     yield from _columns(feed, settings)
     yield from _keys(feed, settings, partitions)
     yield from _partitioned(feed, settings)
-    yield from _renamed(feed, settings)
+    yield from _renamed(feed, settings, avro=avro)
 
 
 def key_columns(settings: Settings, table: Table) -> tuple[str, ...] | None:
@@ -158,17 +162,33 @@ def _partitioned(feed: AssessedFeed, settings: Settings) -> Iterator[Finding]:
         )
 
 
-def _renamed(feed: AssessedFeed, settings: Settings) -> Iterator[Finding]:
-    if settings.mode("field.name.adjustment.mode", "none") == "none":
-        return
+def _renamed(feed: AssessedFeed, settings: Settings, *, avro: bool) -> Iterator[Finding]:
+    """Names that Avro doesn't allow: spelled otherwise, and found again, unless two are spelled alike."""
+    mode = settings.mode("field.name.adjustment.mode", "none")
     for mapping, table, _ in feed.published():
-        odd = [one for one in table.column_names if not _AVRO_NAME.match(one)]
-        if odd:
-            yield feed.finding(
-                feed.stop,
-                SETTING,
-                "field.name.adjustment.mode",
-                f"columns of {table.name} get other names in Debezium's events: {column_list(odd)}",
-                f'{_IN_CONFIG}"field.name.adjustment.mode": "none", or leave these columns out of the mapping',
-                of=mapping,
-            )
+        spelled: dict[str, list[str]] = defaultdict(list)
+        for name in table.column_names:
+            spelled[_avro_name(name)].append(name)
+        odd = [name for names in spelled.values() for name in names if not _AVRO_NAME.match(name)]
+        alike = [name for names in spelled.values() if len(names) > 1 for name in names]
+        if mode == "avro" and alike:
+            what, which = "are spelled alike in Debezium's events", alike
+        elif mode == "none" and avro and odd:
+            what, which = "have names that Avro doesn't allow: its converter ends Debezium's task", odd
+        else:
+            continue
+        yield feed.finding(
+            feed.stop,
+            SETTING,
+            "field.name.adjustment.mode",
+            f"columns of {table.name} {what}: {column_list(which)}",
+            f'{_IN_CONFIG}"field.name.adjustment.mode": "avro_unicode"',
+            of=mapping,
+        )
+
+
+def _avro_name(name: str) -> str:
+    """As Debezium spells it in the mode `avro`: by Java's characters, of 16 bits."""
+    units = name.encode("utf-16-le", "surrogatepass")
+    spelled = "".join(chr(units[at]) if not units[at + 1] else "_" for at in range(0, len(units), 2))
+    return re.sub(r"^(?=[0-9])", "_", re.sub(r"[^A-Za-z0-9_]", "_", spelled))

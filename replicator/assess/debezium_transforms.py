@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from replicator.assess.debezium_rules import LOSS, ORDER, SETTING, VALUES
 from replicator.assess.debezium_settings import UNWRAP
-from replicator.assess.findings import Finding, Level
+from replicator.assess.findings import Finding, Level, table_list
 
 if TYPE_CHECKING:
     from replicator.assess.debezium_settings import Settings, Transform
@@ -38,8 +38,9 @@ _OTHER_RECORDS: Final = {
     "ReadToInsertEvent": "hides which records a snapshot has read: op r becomes c",
 }
 _REMEDY: Final = "Take it out of `transforms` in Debezium's configuration"
-_FLATTENED: Final = ("op", "lsn", "source.lsn", "ts_ms", "source.ts_ms", "txId", "source.txId")
 _DELETES_KEPT: Final = {"rewrite", "rewrite-with-tombstone"}
+_TOLD: Final = ("op", "source.lsn", "source.txId")
+_PLACES: Final = {"op": "", "ts_ms": "", "ts_us": "", "ts_ns": "", "id": "transaction.", "total_order": "transaction."}
 
 
 def assess_transforms(feed: AssessedFeed, settings: Settings, *, routed: bool) -> Iterator[Finding]:
@@ -52,13 +53,13 @@ def assess_transforms(feed: AssessedFeed, settings: Settings, *, routed: bool) -
 
     """
     for transform in settings.transforms():
-        yield from _transform(feed, transform, routed=routed)
+        yield from _transform(feed, transform, settings, routed=routed)
 
 
-def _transform(feed: AssessedFeed, transform: Transform, *, routed: bool) -> Iterator[Finding]:
+def _transform(feed: AssessedFeed, transform: Transform, settings: Settings, *, routed: bool) -> Iterator[Finding]:
     kind, subject = transform.simple_type, f"transforms.{transform.name}"
     if kind == UNWRAP:
-        yield from _unwrap(feed, transform)
+        yield from _unwrap(feed, transform, settings)
     elif kind in _DROPPING:
         yield feed.finding(feed.stop, LOSS, subject, f"{kind} {_DROPPING[kind]}", _REMEDY)
     elif kind in _SPLITTING:
@@ -84,28 +85,21 @@ def _transform(feed: AssessedFeed, transform: Transform, *, routed: bool) -> Ite
         )
 
 
-def _unwrap(feed: AssessedFeed, transform: Transform) -> Iterator[Finding]:
+def _unwrap(feed: AssessedFeed, transform: Transform, settings: Settings) -> Iterator[Finding]:
     """ExtractNewRecordState: flattened events, which say only what they are told to say."""
     subject, options = f"transforms.{transform.name}", transform.options
-    head = f'"transforms.{transform.name}.'
-    added = {field.strip().partition(":")[0] for field in options.get("add.fields", "").split(",")}
-    if "op" not in added or not added & {"lsn", "source.lsn"}:
+    head = f"In Debezium's configuration: \"transforms.{transform.name}."
+    added = _added(options.get("add.fields", "")) | _added(options.get("add.headers", ""))
+    missing = [one for one in _TOLD if one not in added]
+    if missing:
         yield feed.finding(
             feed.stop,
             SETTING,
             subject,
-            "flattened events don't say what happened, nor where: op and lsn are missing",
-            f'In Debezium\'s configuration: {head}add.fields": "op,lsn,source.ts_ms,txId"',
+            f"flattened events don't say what happened, where, and in which transaction: {', '.join(missing)}",
+            f'{head}add.fields": "op,source.lsn,source.txId,source.ts_us"',
         )
-    mode = options.get("delete.tombstone.handling.mode", options.get("delete.handling.mode", "tombstone")).strip()
-    if mode.lower() not in _DELETES_KEPT:
-        yield feed.finding(
-            feed.stop,
-            LOSS,
-            subject,
-            f"deletes arrive as tombstones or not at all ({mode}), and tombstones can be lost",
-            f'In Debezium\'s configuration: {head}delete.tombstone.handling.mode": "rewrite"',
-        )
+    yield from _deletes(feed, transform, settings, f'{head}delete.tombstone.handling.mode": "rewrite"')
     if options.get("route.by.field", "").strip():
         yield feed.finding(
             feed.stop, ORDER, subject, "route.by.field sends changes of one row to several topics", _REMEDY
@@ -118,7 +112,43 @@ def _unwrap(feed: AssessedFeed, transform: Transform) -> Iterator[Finding]:
             LOSS,
             subject,
             "a NULL arrives as the column's default",
-            f'In Debezium\'s configuration: {head}replace.null.with.default": "false"',
+            f'{head}replace.null.with.default": "false"',
+        )
+
+
+def _added(setting: str) -> set[str]:
+    """What is added to rows, by its place in the envelope."""
+    paths = {part.strip().partition(":")[0] for part in setting.split(",") if part.strip()}
+    return {path if "." in path else f"{_PLACES.get(path, 'source.')}{path}" for path in paths}
+
+
+def _deletes(feed: AssessedFeed, transform: Transform, settings: Settings, remedy: str) -> Iterator[Finding]:
+    """Whether deletes arrive, and say of which row."""
+    subject, options = f"transforms.{transform.name}", transform.options
+    mode = options.get("delete.tombstone.handling.mode", "").strip().lower()
+    if not mode and "delete.handling.mode" in options:  # of 2.x
+        mode = options["delete.handling.mode"].strip().lower()
+        left = options.get("drop.tombstones", "true").strip().lower() == "false"
+        mode = "tombstone" if mode == "none" or (mode == "drop" and left) else mode
+    mode = mode or "tombstone"
+    if mode in _DELETES_KEPT:
+        return
+    kept = settings.flag("tombstones.on.delete", default=True)
+    if mode not in {"tombstone", "delete-to-tombstone"} or (mode == "tombstone" and not kept):
+        yield feed.finding(feed.stop, LOSS, subject, f"deletes don't arrive ({mode})", remedy)
+        return
+    whole = [table.name for _, table, _ in feed.published() if table.replica_identity == "f" or not table.key]
+    if whole:
+        yield feed.finding(
+            feed.stop,
+            SETTING,
+            subject,
+            f"deletes arrive as tombstones, which don't hold the old row: {table_list(dict.fromkeys(whole))}",
+            remedy,
+        )
+    else:
+        yield feed.finding(
+            Level.WARN, SETTING, subject, "deletes arrive as tombstones, which a compacted topic loses", remedy
         )
 
 

@@ -265,13 +265,19 @@ def test_partitions_must_come_under_the_partitioned_tables_name() -> None:
     assert not about(subject, tables=(parted,))
 
 
-def test_columns_that_avro_would_rename_are_found() -> None:
-    """A name is carried as it is, or not at all."""
+def test_columns_that_avro_would_spell_alike_are_found() -> None:
+    """One that is spelled otherwise is found again; of two nobody could tell which is which."""
     odd = table("public.users", text("first-name"))
+    both = table("public.users", text("first-name"), text("first_name"), text("1st\N{GRINNING FACE}"))
     subject = "field.name.adjustment.mode"
-    (finding,) = about(subject, {subject: "avro"}, tables=(odd,))
+    (finding,) = about(subject, {subject: "avro"}, tables=(both,))
     assert (STOP, True) == (finding.level, "first-name" in finding.message)
-    assert not about(subject, {subject: "avro"})
+    assert not about(subject, {subject: "avro"}, tables=(odd,))
+    assert not about(subject, {subject: "avro_unicode"}, tables=(both,))
+    assert not about(subject, tables=(odd,))
+    avro = kafka_stream(f"{CONNECT}, schema_registry: {{url: http://registry}}", kind="debezium-avro")
+    (finding,) = about(subject, tables=(both,), yaml=avro)
+    assert "1st" in finding.message
 
 
 def test_without_connect_only_what_the_file_says_is_known() -> None:
@@ -314,10 +320,11 @@ def test_debeziums_slot_and_publication_are_looked_at(old: dict[str, object], co
 
 
 def test_settings_that_shape_values_are_brought_over() -> None:
-    """Connect's go before the file's; a flattening transform's lose its name; nothing else comes along."""
+    """Connect's go before the file's; the transform that flattens comes along, and nothing else."""
     config = {
         **DEBEZIUM,
-        "transforms": "u",
+        "transforms": "h,u",
+        "transforms.h.type": "x.InsertHeader",
         "transforms.u.type": "io.debezium.transforms.ExtractNewRecordState",
         "transforms.u.add.fields": "op,lsn",
     }
@@ -328,7 +335,9 @@ def test_settings_that_shape_values_are_brought_over() -> None:
         "include.unknown.datatypes": "true",
         "value.converter.replace.null.with.default": "false",
         "hstore.handling.mode": "map",
-        "add.fields": "op,lsn",
+        "transforms": "u",
+        "transforms.u.type": "io.debezium.transforms.ExtractNewRecordState",
+        "transforms.u.add.fields": "op,lsn",
     }
     assert marks_by_message(config)
 

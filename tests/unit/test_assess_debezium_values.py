@@ -42,26 +42,55 @@ def test_routed_topics_may_be_named() -> None:
     assert not about("topic.naming.strategy", {"topic.naming.strategy": "x.Own"}, yaml=yaml)
 
 
+UNWRAP: dict[str, str | None] = {
+    "transforms": "u",
+    "transforms.u.type": "io.debezium.transforms.ExtractNewRecordState",
+    "transforms.u.add.fields": "op,source.lsn:lsn,txId",
+    "transforms.u.delete.tombstone.handling.mode": "rewrite",
+    "transforms.u.replace.null.with.default": "false",
+}
+
+
 def test_flattened_events_must_say_what_happened() -> None:
-    """op, lsn, deletes, and NULL."""
-    type_: dict[str, str | None] = {
-        "transforms": "u",
-        "transforms.u.type": "io.debezium.transforms.ExtractNewRecordState",
-    }
-    bare = about("transforms.u", type_)
-    assert 3 == len(bare)
-    right = {
-        "transforms.u.add.fields": "op,source.lsn:lsn,txId",
-        "transforms.u.delete.tombstone.handling.mode": "rewrite",
-        "transforms.u.replace.null.with.default": "false",
-    }
-    assert not about("transforms.u", {**type_, **right})
-    assert 2 == len(
-        about(
-            "transforms.u",
-            {**type_, **right, "transforms.u.route.by.field": "a", "transforms.u.drop.fields.header.name": "b"},
-        )
-    )
+    """What, where, in which transaction, deletes, and NULL."""
+    assert not about("transforms.u", UNWRAP)
+    by_header = {"transforms.u.add.fields": None, "transforms.u.add.headers": "op,lsn,source.txId"}
+    assert not about("transforms.u", {**UNWRAP, **by_header})
+    bare = {key: UNWRAP[key] for key in ("transforms", "transforms.u.type")}
+    assert [STOP, STOP, WARN] == [finding.level for finding in about("transforms.u", bare)]
+    harm = {"transforms.u.route.by.field": "a", "transforms.u.drop.fields.header.name": "b"}
+    assert [STOP, STOP] == [finding.level for finding in about("transforms.u", {**UNWRAP, **harm})]
+
+
+@pytest.mark.parametrize(
+    "mode,kept,identity,level,code",
+    [
+        ("rewrite-with-tombstone", "true", "d", None, ""),
+        ("drop", "true", "d", STOP, "debezium_loss"),
+        ("none", "true", "d", STOP, "debezium_loss"),
+        ("tombstone", "true", "d", WARN, "debezium_setting"),
+        ("tombstone", "false", "d", STOP, "debezium_loss"),
+        ("tombstone", "true", "f", STOP, "debezium_setting"),
+        ("delete-to-tombstone", "false", "d", WARN, "debezium_setting"),
+    ],
+)
+def test_deletes_of_flattened_events_must_arrive(
+    mode: str, kept: str, identity: str, level: Level | None, code: str
+) -> None:
+    """With the row that is gone, where the feed looks for a whole row."""
+    config = {**UNWRAP, "transforms.u.delete.tombstone.handling.mode": mode, "tombstones.on.delete": kept}
+    held = table("public.users", text("name"), replica_identity=identity)
+    findings = about("transforms.u", config, tables=(held,))
+    assert ([] if level is None else [(level, code)]) == [(one.level, one.code) for one in findings]
+
+
+def test_deletes_are_told_by_an_older_setting_too() -> None:
+    """That of 2.x."""
+    older: dict[str, str | None] = {**UNWRAP, "transforms.u.delete.tombstone.handling.mode": None}
+    mode, dropped = "transforms.u.delete.handling.mode", "transforms.u.drop.tombstones"
+    assert not about("transforms.u", {**older, mode: "rewrite"})
+    assert [WARN] == [one.level for one in about("transforms.u", {**older, mode: "drop", dropped: "false"})]
+    assert [STOP] == [one.level for one in about("transforms.u", {**older, mode: "drop"})]
 
 
 COLUMNS = {
