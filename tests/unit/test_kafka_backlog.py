@@ -1,0 +1,242 @@
+"""Positions and offsets of a Kafka session: whatever is read, cut, confirmed and given up, no offset runs ahead of its
+event, and none is left behind.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from replicator.events import Batch, ChangeEvent, Op, Position, Relation, Transaction
+from replicator.kafka.backlog import Backlog, Reading
+from replicator.kafka.offsets import Yielded, progress_text
+from replicator.partitions import Partition
+from replicator.tables import TableName
+
+RELATION = Relation(TableName("public", "items"), ("id",))
+PARTITIONS: list[Partition] = [("a", 0), ("a", 1), ("b", 0)]
+
+
+@dataclass
+class Log:
+    """What a session does, beside what it should say of it."""
+
+    yielded: Yielded = field(default_factory=Yielded)
+    readings: dict[Partition, Reading] = field(default_factory=dict)
+    read: list[tuple[Partition, int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.backlog = Backlog(self.yielded)
+        self.assign(*PARTITIONS)
+
+    def assign(self, *partitions: Partition) -> None:
+        for one in partitions:
+            self.readings[one] = Reading(one, 0, 0)
+
+    def event(self, partition: Partition, size: int = 10) -> None:
+        reading = self.readings[partition]
+        transaction = Transaction(0, len(self.read), 1.0, self.backlog.number)
+        self.backlog.number += 1
+        event = ChangeEvent(Op.INSERT, RELATION, None, (b"%d" % reading.read,), transaction, 1)
+        self.backlog.add(event, reading, reading.read + 1, size)
+        self.read.append((partition, reading.read))
+        reading.read += 1
+
+    def nothing(self, partition: Partition) -> None:
+        """A record that says nothing, or a control record."""
+        self.readings[partition].read += 1
+
+    def cut(self, rows: int = 10_000, size: int = 1 << 20) -> Batch | None:
+        return self.backlog.cut(rows, size, self.readings.values())
+
+    def idle(self) -> Batch | None:
+        return self.backlog.idle(self.readings.values())
+
+    def progress(self, position: Position) -> str:
+        return progress_text(self.yielded.progress(position))
+
+
+def test_progress_names_the_next_offset_of_what_was_given_out() -> None:
+    """Of each partition in which something was given out since the last confirmed position, and of no other."""
+    log = Log()
+    log.event(PARTITIONS[0])
+    log.event(PARTITIONS[2])
+    first = log.cut()
+    log.event(PARTITIONS[0])
+    second = log.cut()
+    assert first
+    assert second
+
+    assert "a/0:1,b/0:1" == log.progress(first.position)
+    assert "a/0:2,b/0:1" == log.progress(second.position)
+    log.yielded.confirm(first.position)
+    assert "a/0:2" == log.progress(second.position)
+    log.yielded.confirm(second.position)
+    assert "" == log.progress(second.position)
+
+
+def test_records_without_an_event_move_the_offset_with_the_next_batch() -> None:
+    """They lie behind what is given out before them, and never ahead of an event that waits."""
+    log = Log()
+    log.nothing(PARTITIONS[0])
+    log.event(PARTITIONS[0])
+    log.nothing(PARTITIONS[0])
+    log.event(PARTITIONS[0])
+    log.nothing(PARTITIONS[0])
+    log.nothing(PARTITIONS[1])
+
+    first, second = log.cut(rows=1), log.cut(rows=1)
+
+    assert first
+    assert second
+    assert "a/0:2,a/1:1" == log.progress(first.position)
+    assert "a/0:5,a/1:1" == log.progress(second.position)
+    assert log.idle() is None
+
+
+def test_idle_progress_is_a_position_of_its_own() -> None:
+    """It comes without events, once, and not while events wait."""
+    log = Log()
+    log.event(PARTITIONS[0])
+    log.nothing(PARTITIONS[1])
+    assert log.idle() is None
+    batch = log.cut()
+    assert batch
+    log.yielded.confirm(batch.position)
+    assert log.idle() is None
+    log.nothing(PARTITIONS[1])
+
+    idle = log.idle()
+
+    assert idle
+    assert [] == idle.events
+    assert idle.position > batch.position
+    assert "a/1:2" == log.progress(idle.position)
+    assert log.idle() is None
+
+
+def test_half_a_batch_is_confirmed_by_its_last_event() -> None:
+    """A lane that replays a batch in halves asks for the progress at an event, whose offset is done then."""
+    log = Log()
+    for partition in (PARTITIONS[0], PARTITIONS[1], PARTITIONS[0]):
+        log.event(partition)
+    batch = log.cut()
+    assert batch
+
+    places = [Position(event.transaction.at or 0, event.ordinal) for event in batch.events]
+
+    assert ["a/0:1", "a/0:1,a/1:1", "a/0:2,a/1:1"] == [log.progress(place) for place in places]
+    assert places[-1] < batch.position
+
+
+def test_the_newest_event_of_a_position() -> None:
+    """For people: the newest at or before it, also after it was confirmed."""
+    log = Log()
+    log.event(PARTITIONS[0])
+    log.event(PARTITIONS[1])
+    assert log.yielded.newest(Position(9)) is None
+    batch = log.cut()
+    assert batch
+
+    assert (0, PARTITIONS[0], 1) == log.yielded.newest(Position(0, 1))
+    log.yielded.confirm(batch.position)
+    assert (1, PARTITIONS[1], 1) == log.yielded.newest(batch.position)
+
+
+def test_what_is_given_up_is_dropped_alone() -> None:
+    """The events of other partitions stay, in order, with their sizes; the last number that is lost is told."""
+    log = Log()
+    for partition in (PARTITIONS[0], PARTITIONS[1], PARTITIONS[0], PARTITIONS[2]):
+        log.event(partition, size=100)
+
+    assert 2 == log.backlog.drop({PARTITIONS[0]})
+    assert 200 == log.backlog.bytes
+    assert log.backlog.drop({PARTITIONS[0]}) is None
+    del log.readings[PARTITIONS[0]]
+    first, second = log.cut(size=150), log.cut(size=150)
+    assert first
+    assert second
+    assert ["a/1:1", "a/1:1,b/0:1"] == [log.progress(one.position) for one in (first, second)]
+    assert 0 == log.backlog.bytes
+
+
+def test_one_event_larger_than_the_limit_is_given_out_alone() -> None:
+    """Whatever its size."""
+    log = Log()
+    log.event(PARTITIONS[0], size=1000)
+    log.event(PARTITIONS[0], size=1)
+
+    batch = log.cut(size=10)
+
+    assert batch
+    assert 1 == len(batch.events)
+    assert 1000 == batch.bytes
+
+
+WHERE = st.sampled_from(PARTITIONS)
+STEP = st.one_of(
+    st.builds(lambda one, size: lambda run: run.read(one, size), WHERE, st.integers(1, 50)),
+    st.builds(lambda rows, size: lambda run: run.give(rows, size), st.integers(1, 4), st.integers(1, 120)),
+    st.builds(lambda which: lambda run: run.confirm(which), st.integers(0, 3)),
+    st.builds(lambda one: lambda run: run.give_up(one), WHERE),
+)
+
+
+class Run:
+    """A session, its feed, and its target."""
+
+    def __init__(self) -> None:
+        self.log = Log()
+        self.committed = dict.fromkeys(PARTITIONS, 0)
+        self.given: dict[Partition, list[int]] = {one: [] for one in PARTITIONS}
+        self.positions = [Position(0)]
+
+    def read(self, partition: Partition, size: int) -> None:
+        """The next record: every third one says nothing."""
+        if self.log.readings[partition].read % 3 == 2:
+            self.log.nothing(partition)
+        else:
+            self.log.event(partition, size)
+
+    def give(self, rows: int, size: int) -> None:
+        batch = self.log.cut(rows, size) or self.log.idle()
+        if batch is None:
+            return
+        assert batch.position > self.positions[-1]
+        for event in batch.events:
+            assert self.positions[-1] < Position(event.transaction.at or 0, event.ordinal) < batch.position
+            partition, offset = self.log.read[event.transaction.commit_lsn]
+            self.given[partition].append(offset)
+        self.positions.append(batch.position)
+
+    def confirm(self, which: int) -> None:
+        position = self.positions[max(0, len(self.positions) - 1 - which)]
+        progress = self.log.yielded.progress(position)
+        assert progress == self.log.yielded.confirm(position)
+        assert all(offset > self.committed[one] for one, offset in progress.items())
+        self.committed |= progress
+
+    def give_up(self, partition: Partition) -> None:
+        """And get it back at once."""
+        if not self.log.yielded.holds([partition]):
+            self.log.backlog.drop({partition})
+            begin = self.committed[partition]
+            self.log.readings[partition] = Reading(partition, begin, begin)
+
+
+@given(st.lists(STEP, max_size=60))
+def test_what_is_committed_is_what_was_given_out(steps: list[Callable[[Run], None]]) -> None:
+    """Any mixture of reading, giving out, confirming, giving up and getting back: a partition's events are given out
+    once, in order, and the offset that is committed lies behind exactly them.
+    """
+    run = Run()
+    for step in steps:
+        step(run)
+    run.confirm(0)
+
+    for one, reading in run.log.readings.items():
+        assert sorted(set(run.given[one])) == run.given[one]
+        assert run.committed[one] == reading.noted <= reading.read
+        written = {offset for partition, offset in run.log.read if partition == one}
+        assert {offset for offset in written if offset < run.committed[one]} == set(run.given[one])
