@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from replicator.config import Connector, SlotStream
-    from replicator.mapping import Mappings
+    from replicator.mapping import Mapping, Mappings
     from replicator.ports import Checkpoint, Source
 
 
@@ -68,6 +68,14 @@ class Intake(Protocol):
 
         Raises:
             ReplicatorError: SLOT_LOST, LOG_LOST, when what was there is gone; CONFIG, PERMISSION, CONNECTION.
+
+        """
+
+    async def may_copy_again(self, mapping: Mapping) -> None:
+        """Whether this process can resync the mapping beside whoever else applies it.
+
+        Raises:
+            ReplicatorError: CONFIG.
 
         """
 
@@ -149,6 +157,9 @@ class SlotIntake:
             return
         lsn, made = await ensure_slot(dsn, name, create=self._stream.create)
         self._log.info("slot made" if made else "slot found", slot=name, position=format_lsn(lsn))
+
+    async def may_copy_again(self, mapping: Mapping) -> None:
+        """See `Intake`: nobody else does."""
 
     async def close(self) -> None:
         """See `Intake`."""

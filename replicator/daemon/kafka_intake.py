@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from replicator.config import Connector, KafkaStream
-    from replicator.mapping import Mappings
+    from replicator.mapping import Mapping, Mappings
     from replicator.partitions import ProducerProof, RecordDecoder
     from replicator.ports import Checkpoint
     from replicator.postgres.partition_ledger import PartitionLedger
@@ -168,6 +168,20 @@ class KafkaIntake:
                 f"replication slot {self._slot} does not exist on the old database: {fills} has not begun",
                 kind=ErrorKind.CONFIG,
                 hint=f"Nothing was copied. Start {fills} first: what it doesn't see during the copy would be lost",
+            )
+
+    async def may_copy_again(self, mapping: Mapping) -> None:
+        """See `Intake`: of a table without a key, another process would not know what the copy holds already."""
+        if not mapping.multiset:
+            return
+        topics = {self._source.topics.by_table[side.table.name] for side in mapping.sources}
+        elsewhere = (await self._ledger.offsets()).keys() - self._ledger.held
+        if {topic for topic, _ in elsewhere} & topics:
+            raise ReplicatorError(
+                f"{mapping.root.table.name} has no key, and another daemon of the group applies its topic",
+                kind=ErrorKind.CONFIG,
+                table=str(mapping.root.table.name),
+                hint="Nothing was copied. Stop the other daemons of the group, then ask again",
             )
 
     async def close(self) -> None:

@@ -206,7 +206,7 @@ class _Session:
 
         async def copy_again(tables: Sequence[str]) -> str:
             for table in tables:
-                resync.find(table)  # an unknown one is told before anything is done
+                await parts.intake.may_copy_again(resync.find(table))  # refused, or unknown: before anything is done
             return "; ".join([await self._copy_again(table, resync, streaming) for table in tables])
 
         desk = RequestDesk(upgraded_dsn(connector), connector.name, FORWARD, feed, copy_again)

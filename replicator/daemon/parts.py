@@ -73,6 +73,7 @@ class Parts:
             lanes=self.intake.lanes,
             batch_rows_max=apply.batch_rows_max,
             batch_bytes_max=apply.batch_bytes_max,
+            visible_first=self.intake.group,
             lane=LaneSettings(
                 dead_letters=self.dead_letters,
                 retry_initial=apply.retry.initial.total_seconds(),

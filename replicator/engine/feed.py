@@ -48,6 +48,9 @@ class FeedSettings:
         lanes: parallel lanes; more than one gives up whole source transactions at the target.
         batch_rows_max, batch_bytes_max: limits of one target transaction.
         lane: see `LaneSettings`.
+        visible_first: apply nothing that is not yet visible on the source. For a group of processes: none of them
+            knows what the others apply, so this alone keeps a snapshot that one of them writes from being older than
+            what another has applied.
 
     """
 
@@ -55,6 +58,7 @@ class FeedSettings:
     batch_rows_max: int = 10_000
     batch_bytes_max: int = 16 * 1024 * 1024
     lane: LaneSettings = field(default_factory=LaneSettings)
+    visible_first: bool = False
 
 
 class Feed:
@@ -272,6 +276,9 @@ class Feed:
         self._status.pending(batch.first_commit_time)
         self._cuts.drop(batch)
         self.recent.note(batch)
+        if self._settings.visible_first and batch.events:
+            async with self._reader.snapshot({event.transaction.xid for event in batch.events}):
+                pass
         await self._check_shapes(batch)
         if len(self._lanes) == 1:
             await self._lanes[0].apply(batch)
@@ -304,10 +311,10 @@ class Feed:
                 return
 
     def _confirm(self) -> None:
-        """Report the lowest position that all lanes have committed."""
-        lowest = self._spread.lowest()
-        if lowest is not None:
-            self._source.confirm(lowest)
+        """Report the lowest position that all lanes have committed for good."""
+        durable = self._spread.durable()
+        if durable is not None:
+            self._source.confirm(durable)
         reached = self._spread.reached()
         if reached is not None:
             self._arrived(reached)
