@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping as MappingType
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from replicator.postgres.partition_ledger import PartitionLedger
 
 
-CAPTURE_SETTINGS: Mapping[str, str] = {
+CAPTURE_SETTINGS: MappingType[str, str] = {
     "decimal.handling.mode": "string",
     "interval.handling.mode": "string",
     "include.unknown.datatypes": "true",
@@ -130,7 +130,7 @@ class KafkaIntake:
             return Arrived()
         return DebeziumProof(client, self._stream.topic_prefix, marker, beat_seconds=self.heartbeat_seconds)
 
-    def _decoder(self, mappings: Mappings, topics: Topics, settings: Mapping[str, str]) -> RecordDecoder:
+    def _decoder(self, mappings: Mappings, topics: Topics, settings: MappingType[str, str]) -> RecordDecoder:
         catalog = Catalog(0, {table.name: table for table in mappings.source_tables})
         return DebeziumJsonDecoder(catalog, topics.of_one_table, Modes.of(settings), self._stream.topic_prefix)
 
