@@ -6,10 +6,11 @@ Sizes are an estimate of memory in bytes, so the events' Python objects are coun
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from replicator.events import Batch, Position
+from replicator.kafka.replays import Sequences
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,6 +29,7 @@ class Reading:
         read: the next offset: everything before it is in the backlog, was given out, or says nothing to this feed.
         noted: the next offset that was given out.
         pending: how many of its events wait.
+        sequences: what was seen of its order.
 
     """
 
@@ -35,6 +37,7 @@ class Reading:
     read: int
     noted: int
     pending: int = 0
+    sequences: Sequences = field(default_factory=Sequences)
 
 
 class Backlog:

@@ -7,9 +7,12 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+import structlog
+
 from replicator.errors import ErrorKind, ReplicatorError
 from replicator.events import ChangeEvent, Op, Transaction
 from replicator.kafka.consumer import End, size_of
+from replicator.kafka.replays import OutOfOrderError
 from replicator.records import Record, RowChange
 
 if TYPE_CHECKING:
@@ -63,6 +66,7 @@ class Decoding:
         self._progressed = progressed
         self._waiting: deque[Record | End] = deque()
         self._more = asyncio.Event()
+        self._log = structlog.get_logger("replicator.kafka")
 
     def add(self, arrivals: Iterable[Record | End]) -> None:
         """Take what arrived."""
@@ -134,6 +138,8 @@ class Decoding:
     def _say(self, record: Record, decoded: Decoded, reading: Reading) -> None:
         if type(decoded) is not RowChange or decoded.relation.table not in self._tables:
             return
+        if decoded.sequence is not None and decoded.op is not Op.READ and not self._is_new(record, decoded, reading):
+            return
         if decoded.op is Op.TRUNCATE and self._partitions_of(record.topic) > 1:
             raise _unordered(record, decoded.relation.table)
         backlog = self._backlog
@@ -144,11 +150,42 @@ class Decoding:
         self._release(-size)  # held now in another form
         backlog.add(event, reading, record.offset + 1, size)
 
+    def _is_new(self, record: Record, change: RowChange, reading: Reading) -> bool:
+        """Whether it isn't part of a replay.
+
+        Raises:
+            ReplicatorError: LOG_LOST for one that is late.
+
+        """
+        assert change.sequence is not None
+        replayed = reading.sequences.replaying
+        try:
+            new = reading.sequences.is_new(change.sequence)
+        except OutOfOrderError as late:
+            raise _late(record, change, late) from None
+        if reading.sequences.replaying and not replayed:
+            self._log.info("a replay of the producer is passed over", record=str(record))
+        return new
+
 
 def _size(values: Values | None) -> int:
     if values is None:
         return 0
     return _VALUE_BYTES * len(values) + sum([len(value) for value in values if type(value) is bytes])
+
+
+def _late(record: Record, change: RowChange, late: OutOfOrderError) -> ReplicatorError:
+    newest, this = ("/".join(map(str, one)) for one in (late.newest, change.sequence or ()))
+    return ReplicatorError(
+        f"{record} goes back in its partition: its source.sequence is {this}, after {newest}, and this is no replay of "
+        "what came before",
+        kind=ErrorKind.LOG_LOST,
+        table=str(change.relation.table),
+        hint="Everything before it is applied, it is not. A worker of Kafka Connect that had been frozen may have sent "
+        "what it still had in hand (set exactly.once.source.support=enabled), or the source was restored to an earlier "
+        "state. Find out which; then start again, which goes on with this record, and copy the table anew with "
+        "`replicator resync` if in doubt",
+    )
 
 
 def _unordered(record: Record, table: TableName) -> ReplicatorError:

@@ -1,0 +1,106 @@
+"""What was seen of a partition's order, to tell a producer's replay from a late record. Pure.
+
+Debezium's `source.sequence` is (LSN of the last commit, LSN of the event): it rises within a partition. After a restart
+Debezium sends again what it had not yet noted as sent: the same events, in order, up to the newest and on. Those were
+applied, and are passed over. A worker that was frozen, and replaced, sends what it had in hand when it wakes: that goes
+back, too, but doesn't run up to the newest; such a record must never be applied over newer ones.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from typing import Final
+
+Sequence = tuple[int, int]
+
+REMEMBERED: Final = 32_768
+"""Sequences of one partition, 16 bytes each. One that goes back further can't be told from a late one."""
+
+
+class OutOfOrderError(Exception):
+    """A sequence went back, and this isn't a replay.
+
+    Attributes:
+        newest: what had been seen.
+        oldest: what is remembered.
+
+    """
+
+    def __init__(self, newest: Sequence, oldest: Sequence) -> None:
+        super().__init__(newest, oldest)
+        self.newest = newest
+        self.oldest = oldest
+
+
+class Sequences:
+    """Of one partition, while this process reads it."""
+
+    def __init__(self, remembered: int = REMEMBERED) -> None:
+        self._remembered = remembered
+        # Distinct ones, rising: commit and event LSN in parallel.
+        self._commits = array("Q")
+        self._events = array("Q")
+        self._newest: Sequence = (-1, -1)
+        self._of_newest = 0  # events that have the newest: rows of one COPY share theirs
+        # While a replay runs: where it is, and how many it had of the newest.
+        self._at: int | None = None
+        self._repeated = 0
+
+    def is_new(self, sequence: Sequence) -> bool:
+        """Whether the event wasn't seen before; else it belongs to a replay, and is to be passed over.
+
+        A replay that begins with the newest itself looks like one more row of the same COPY, and is taken for new:
+        what is applied twice then is the newest state.
+
+        Raises:
+            OutOfOrderError: neither.
+
+        """
+        if self._at is None and sequence >= self._newest:
+            self._note(sequence)
+            return True
+        return self._replayed(sequence)
+
+    @property
+    def replaying(self) -> bool:
+        """Whether a replay has begun and not yet come to the newest."""
+        return self._at is not None
+
+    def _note(self, sequence: Sequence) -> None:
+        if sequence == self._newest:
+            self._of_newest += 1
+            return
+        self._newest, self._of_newest = sequence, 1
+        self._commits.append(sequence[0])
+        self._events.append(sequence[1])
+        if len(self._commits) >= 2 * self._remembered:
+            del self._commits[: -self._remembered], self._events[: -self._remembered]
+
+    def _replayed(self, sequence: Sequence) -> bool:
+        last = len(self._commits) - 1
+        if self._at is None or sequence < self._sequence(self._at):  # begins, or begins again
+            self._at, self._repeated = self._find(sequence), 0
+        elif sequence > self._sequence(self._at):
+            if self._at == last:  # past the newest: it was a replay, and is over
+                self._at = None
+                self._note(sequence)
+                return True
+            if sequence != self._sequence(self._at + 1):
+                raise OutOfOrderError(self._newest, self._sequence(0))
+            self._at += 1
+        if self._at == last:
+            self._repeated += 1
+            if self._repeated > self._of_newest:  # more rows of one COPY than had come before
+                self._of_newest, self._at = self._repeated, None
+                return True
+        return False
+
+    def _sequence(self, at: int) -> Sequence:
+        return self._commits[at], self._events[at]
+
+    def _find(self, sequence: Sequence) -> int:
+        at = bisect_left(range(len(self._commits)), sequence, key=self._sequence)
+        if at == len(self._commits) or self._sequence(at) != sequence:
+            raise OutOfOrderError(self._newest, self._sequence(0))
+        return at
