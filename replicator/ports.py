@@ -300,8 +300,11 @@ class TargetTransaction(Protocol):
     async def void(self, mappings: Collection[str]) -> None:
         """Mark all dead letters of these mappings as discarded: what they are about was truncated."""
 
-    async def checkpoint(self, position: str, commit_time: float | None) -> None:
+    async def checkpoint(self, position: str, commit_time: float | None, *, durable: bool = True) -> None:
         """Move the lane's checkpoint, by compare-and-set from the position that this lane last wrote.
+
+        Unless `durable`, the commit may return before a crash of the target can't undo it: then nothing of the source
+        may be given up for it. The next durable commit on this target, by whoever, makes it so.
 
         Raises:
             ReplicatorError: SUPERSEDED when epoch or position are not what this lane wrote; REASSIGNED when a partition

@@ -15,11 +15,12 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 from replicator.engine.apply import Applied, Applier, Prepared
+from replicator.engine.durability import Durability
 from replicator.engine.parking import Parking, Sorted, parked_by, position_of, text_key
 from replicator.engine.progress import Progress
 from replicator.engine.retries import WITH_THE_BATCH, Retries
@@ -49,7 +50,7 @@ class LaneSettings:
 
 
 class Lane:
-    """One lane of one feed. `position` is what the target has committed."""
+    """One lane of one feed. `position` is what the target has committed, `durability` knows what of it for good."""
 
     def __init__(
         self,
@@ -67,6 +68,7 @@ class Lane:
     ) -> None:
         self.number = number
         self.position = position
+        self.durability = Durability(source, stop, position)
         self._applier = applier
         self._parking = parking
         self._resolver = resolver
@@ -98,8 +100,10 @@ class Lane:
             await self._apply_part(batch)
             return
         events = self.unapplied(batch.events)
-        if self.position is not None and batch.position <= self.position and not events:
-            return
+        if not events and self.position is not None and batch.position <= self.position:
+            if self.durability.position == self.position:
+                return
+            batch = replace(batch, position=self.position)
         await self._retries.run(lambda: self._apply_whole(events, batch, replay=replay))
 
     async def _apply_whole(self, events: Sequence[ChangeEvent], batch: Batch, *, replay: bool) -> None:
@@ -135,8 +139,9 @@ class Lane:
         async with self._target.transaction(self.number) as tx:
             await self._applier.apply(tx, prepared, progress.applied, room)
             await self._park(tx, sorted_events, progress)
-            await tx.checkpoint(self._progress(batch.position), batch.commit_time)
-        self._committed(batch.position, progress, batch.transactions)
+            durable = self.durability.wanted()
+            await tx.checkpoint(self._progress(batch.position), batch.commit_time, durable=durable)
+        self._committed(batch.position, progress, batch.transactions, durable=durable)
 
     async def _park(self, tx: TargetTransaction, sorted_events: Sorted, progress: Progress) -> None:
         if sorted_events.voided:
@@ -152,8 +157,10 @@ class Lane:
             return events
         return [event for event in events if position_of(event) > self.position]
 
-    def _committed(self, position: Position, progress: Progress, transactions: int) -> None:
+    def _committed(self, position: Position, progress: Progress, transactions: int, *, durable: bool = True) -> None:
         self.position = position
+        if durable:
+            self.durability.committed(position)
         if progress.parked or progress.voided:
             kept = {one: n for one, n in self._parking.parked.items() if one[0] not in progress.voided}
             self._parking.parked = Counter(kept) + progress.parked

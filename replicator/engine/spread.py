@@ -35,16 +35,15 @@ class Spread:
         self._reached: Position | None = None
         self._aligned_at = 0.0
 
-    def lowest(self) -> Position | None:
-        """What every lane's checkpoint has passed: this much may be confirmed to the source."""
-        positions = [lane.position for lane in self._lanes if lane.position is not None]
-        return min(positions) if len(positions) == len(self._lanes) else None
+    def durable(self) -> Position | None:
+        """What every lane's checkpoint has passed for good: this much may be confirmed to the source."""
+        return _lowest([lane.durability.position for lane in self._lanes])
 
     def reached(self) -> Position | None:
         """What is applied: a lane without an event in a batch has reached its end too."""
         if len(self._lanes) == 1:
             return self._lanes[0].position
-        return self._reached or self.lowest()
+        return self._reached or _lowest([lane.position for lane in self._lanes])
 
     @property
     def level(self) -> bool:
@@ -53,13 +52,12 @@ class Spread:
         return reached is None or all(lane.position is None or lane.position <= reached for lane in self._lanes)
 
     async def align(self) -> None:
-        """Bring every lane's checkpoint to the same position, where one is known to be applied by all."""
+        """Bring every lane's checkpoint to the same position for good, where one is known to be applied by all."""
         reached = self.reached()
-        if reached is None or len(self._lanes) == 1:
-            return
-        for lane in self._lanes:
-            if lane.position is None or lane.position < reached:
-                await lane.apply(Batch([], reached))
+        if reached is not None:
+            for lane in self._lanes:
+                if not lane.in_transaction:
+                    await lane.apply(Batch([], reached))
 
     async def apply(self, batch: Batch) -> None:
         """Apply a batch with all lanes.
@@ -161,6 +159,11 @@ class Spread:
 
     def _lane(self, mapping: Mapping, key: Key) -> Lane:
         return self._lanes[stripe(mapping, key) % len(self._lanes)]
+
+
+def _lowest(positions: Sequence[Position | None]) -> Position | None:
+    known = [position for position in positions if position is not None]
+    return min(known) if len(known) == len(positions) else None
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -19,6 +19,7 @@ VERSION_THERE: Final = (
 
 BEGIN: Final = b"BEGIN"
 COMMIT: Final = b"COMMIT"
+LAZILY: Final = b"SET LOCAL synchronous_commit = off"
 ROLLBACK: Final = b"ROLLBACK"
 DEFER: Final = b"SET CONSTRAINTS ALL DEFERRED"
 PING: Final = b"SELECT 1"

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _BEGIN: Final = Command(state_sql.BEGIN, doing="beginning a transaction on the target")
 _COMMIT: Final = Command(state_sql.COMMIT, doing="committing on the target")
+_LAZILY: Final = Command(state_sql.LAZILY, doing="choosing how to commit")
 _ROLLBACK: Final = Command(state_sql.ROLLBACK, doing="rolling back on the target")
 _PING: Final = Command(state_sql.PING, doing="keeping the target's session alive")
 _DEFER: Final = Command(state_sql.DEFER, doing="deferring constraints")
@@ -62,6 +63,7 @@ class PostgresTransaction:
         self._begun = False
         self._depth = 0
         self._moves: Command | None = None
+        self._durable = True
 
     # -- the whole -----------------------------------------------------------------------------------------------------
 
@@ -113,6 +115,8 @@ class PostgresTransaction:
         self._moves = self._progress.moving()
         if self._moves is not None:
             ending.insert(0, self._moves)
+        if not self._durable:
+            ending.insert(0, _LAZILY)
         try:
             results = await self._run(*ending)
         except ReplicatorError as error:
@@ -271,9 +275,10 @@ class PostgresTransaction:
         names = array_literal(tuple(name.encode() for name in sorted(mappings)))
         await self._run(Command(state_sql.VOID, [connector, feed, names], doing="discarding dead letters"))
 
-    async def checkpoint(self, position: str, commit_time: float | None) -> None:
+    async def checkpoint(self, position: str, commit_time: float | None, *, durable: bool = True) -> None:
         """Move the checkpoint, together with COMMIT; SUPERSEDED or REASSIGNED is then raised there."""
         self._progress.checkpoint(position, commit_time)
+        self._durable = durable
 
     async def ping(self) -> None:
         """Keep the open session alive; nothing to do while it is busy, or before it has begun."""

@@ -6,7 +6,7 @@ import pytest
 
 from tests.churn import COUNTED, TABLES, assert_equal_and_once, churning
 from tests.fix_migration import Migrate
-from tests.fix_postgres import MakeDatabase, MakeServer
+from tests.fix_postgres import Database, MakeDatabase, MakeServer
 
 pytestmark = [pytest.mark.fault, pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -53,3 +53,31 @@ def test_a_slot_is_there_after_a_crash_of_the_old_server(
     assert_equal_and_once(shop)
     daemon.terminate()
     assert 0 == daemon.wait(), daemon.story()
+
+
+def test_commits_that_were_in_the_memory_of_the_upgraded_server_are_lost(
+    migrate: Migrate, make_server: MakeServer, make_database: MakeDatabase
+) -> None:
+    """A busy feed's newest commits don't wait for the disk: a crash undoes them, and they come again, exactly once."""
+    server = make_server(fsync=True, settings={"wal_writer_delay": "10s", "wal_writer_flush_after": "0"})
+    upgraded = make_database(server)
+    shop = migrate(TABLES, upgraded_schema=COUNTED, options=f"{QUICK[:-1]}, batch_rows_max: 20}}", upgraded=upgraded)
+    daemon = shop.streaming()
+    insert = "DO $$BEGIN FOR n IN {0} .. {0} + 9999 LOOP INSERT INTO ledger (tx) VALUES (n); COMMIT; END LOOP; END$$"
+    lost = 0
+    for number in range(1, 5):
+        shop.old.execute(insert.format(number * 10_000))
+        seen = applied(upgraded)
+        server.restart("immediate")
+        lost += max(0, seen - applied(upgraded))
+        daemon.wait_for_log("streaming", 60)
+    shop.catch_up()
+
+    assert 0 < lost
+    assert_equal_and_once(shop)
+
+
+def applied(upgraded: Database) -> int:
+    """How many transactions are visible there."""
+    ((count,),) = upgraded.execute("SELECT count(*) FROM ledger")
+    return int(count)
