@@ -1,5 +1,6 @@
 """What deploy/ names exists: files, commands, options, ports, variables, metrics."""
 
+import configparser
 import json
 import re
 import time
@@ -10,15 +11,23 @@ from typing import Any
 import click
 import pytest
 import yaml
+from jsonschema import Draft7Validator
+from yarl import URL
 
+from replicator.assess import Level
 from replicator.cli import COMMANDS, cli
-from replicator.config import Connector, parse_connector
+from replicator.config import Connector, KafkaStream, parse_connector
 from replicator.control import create_app
+from replicator.demo.kafka_parts import pins
+from replicator.tables import Column
 from replicator.telemetry import State, names
+from tests.assessing import CONNECT as CONNECT_REST
+from tests.assessing import kafka_stream, log_plan, table, text
 from tests.documents import ROOT
 
 DEPLOY = ROOT / "deploy"
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
+CONNECT = (DEPLOY / "compose" / "connect.Dockerfile").read_text()
 UNIT = (DEPLOY / "replicator.service").read_text()
 PORT = 8650
 
@@ -54,39 +63,78 @@ def test_images_are_pinned() -> None:
     images = [service["image"] for service in COMPOSE["services"].values() if "image" in service]
     images += [*re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE), CONTAINER["image"]]
 
-    assert len(images) == 7
+    images += re.findall(r"^FROM (\S+)", CONNECT, re.MULTILINE)
+    assert len(images) == 13
     assert [] == [image for image in images if not re.search(r":v?\d+\.\d+", image)]
 
 
+def test_compose_is_what_compose_reads() -> None:
+    """By the schema of the Compose specification (compose-spec/compose-spec, Apache License 2.0)."""
+    schema = json.loads((ROOT / "tests" / "golden" / "compose-spec.json").read_text())
+    assert [] == [error.message for error in Draft7Validator(schema).iter_errors(COMPOSE)]
+
+
+def settings_of(name: str) -> dict[str, str]:
+    """Variables of one of the files for --env-file."""
+    lines = (DEPLOY / "compose" / f"{name}.env").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
+
+WAYS = {name: settings_of(name) for name in ("slot", "capture", "debezium")}
+
+
 def test_compose_mounts_what_is_there() -> None:
-    """Every host path of a volume, of a build and of a comment exists."""
+    """Every host path of a volume, of a build and of a comment exists, whichever way is chosen."""
     for service in COMPOSE["services"].values():
         for volume in service.get("volumes", ()):
-            assert (DEPLOY / volume.split(":")[0]).exists(), volume
-    build = COMPOSE["services"]["replicator"]["build"]
-    assert (DEPLOY / build["context"] / build["dockerfile"]).exists()
-    for path in re.findall(r"\bdeploy/[\w./-]+", (DEPLOY / "docker-compose.yml").read_text()):
+            for way in WAYS.values():
+                host = volume.replace("${CONNECTOR:-crm}", way["CONNECTOR"])
+                assert (DEPLOY / host.split(":")[0]).exists(), volume
+        if "build" in service:
+            assert (DEPLOY / service["build"]["context"] / service["build"]["dockerfile"]).exists()
+    comments = (DEPLOY / "docker-compose.yml").read_text()
+    paths = re.findall(r"\bdeploy/[\w./-]+", comments)
+    assert {f"deploy/compose/{way}.env" for way in WAYS} <= set(paths)
+    for path in paths:
         assert (ROOT / path).exists(), path
 
 
 def test_every_service_has_a_healthcheck() -> None:
-    """Compose starts each part once what it needs is healthy; replicator's check is the image's."""
-    assert {"replicator"} == {name for name, one in COMPOSE["services"].items() if "healthcheck" not in one}
+    """Compose starts each part once what it needs is healthy; replicator's check is the image's, a setup just ends."""
+    without = {name for name, one in COMPOSE["services"].items() if "healthcheck" not in one}
+    assert {"replicator", "connect-setup"} == without
     assert "HEALTHCHECK" in DOCKERFILE
     assert "/livez" in ROUTES & set(re.findall(r"(?<=:8650)/\w+", DOCKERFILE))
     for service in COMPOSE["services"].values():
         assert service.get("depends_on", {}).keys() <= COMPOSE["services"].keys()
 
 
-def test_the_composed_connector_is_the_example(tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_a_way_starts_what_it_needs(way: str) -> None:
+    """A service of every way depends on one of a profile only where it may be left out."""
+    chosen = WAYS[way].get("COMPOSE_PROFILES")
+    started = {name for name, one in COMPOSE["services"].items() if chosen in one.get("profiles", [chosen])}
+    assert {"old", "upgraded", "pgbouncer", "replicator", "prometheus", "grafana"} <= started
+    expected = {"slot": set(), "capture": {"kafka", "registry", "capture"}}
+    debezium = {"kafka", "registry", "connect", "connect-setup"}
+    profiled = {name for name in started if "profiles" in COMPOSE["services"][name]}
+    assert expected.get(way, debezium) == profiled
+    for name in started:
+        for needed, how in COMPOSE["services"][name].get("depends_on", {}).items():
+            assert needed in started or how.get("required") is False, (name, needed)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_composed_connector_is_the_example(tmp_path: Path, way: str) -> None:
     """It differs in its address alone, gets every variable that it names, and its port is published."""
     composed = COMPOSE["services"]["replicator"]
-    text = (DEPLOY / "compose" / "crm.yaml").read_text()
+    name = f"{WAYS[way]['CONNECTOR']}.yaml"
+    text = (DEPLOY / "compose" / name).read_text()
     (tmp_path / "crm.py").touch()
     connector = parse_connector(text.encode(), tmp_path / "crm.yaml", composed["environment"])
     environment = {"OLD_DSN": "host=a", "UPGRADED_DSN": "host=b"}
-    source = (ROOT / "connectors" / "crm.yaml").read_bytes()
-    example = parse_connector(source, ROOT / "connectors" / "crm.yaml", environment)
+    source = (ROOT / "connectors" / name).read_bytes()
+    example = parse_connector(source, ROOT / "connectors" / name, environment)
 
     changed = {"http", "old", "upgraded", "transforms"}
     same = Connector.model_fields.keys() - changed
@@ -94,10 +142,92 @@ def test_the_composed_connector_is_the_example(tmp_path: Path) -> None:
     assert composed["environment"].keys() == set(re.findall(r"\$\{(\w+)\}", text))
     assert [f"127.0.0.1:{connector.http.listen.port}:{connector.http.listen.port}"] == composed["ports"]
     check_command(composed["command"])
-    for dsn, name in ((connector.old.dsn, "old"), (connector.upgraded.dsn, "upgraded")):
-        service = COMPOSE["services"][name]["environment"]
+    for dsn, side in ((connector.old.dsn, "old"), (connector.upgraded.dsn, "upgraded")):
+        service = COMPOSE["services"][side]["environment"]
         user = f"postgres:{service['POSTGRES_PASSWORD']}"
-        assert f"postgresql://{user}@{name}/{service['POSTGRES_DB']}" == dsn.reveal()
+        assert f"postgresql://{user}@{side}/{service['POSTGRES_DB']}" == dsn.reveal()
+
+
+def stream_of(way: str) -> KafkaStream:
+    """The stream of a composed connector."""
+    path = DEPLOY / "compose" / f"{WAYS[way]['CONNECTOR']}.yaml"
+    text = path.read_text().replace("transforms: crm.py", "transforms: ../../connectors/crm.py")
+    stream = parse_connector(text.encode(), path, COMPOSE["services"]["replicator"]["environment"]).stream
+    assert isinstance(stream, KafkaStream)
+    return stream
+
+
+@pytest.mark.parametrize("way", ["capture", "debezium"])
+def test_the_stream_is_where_compose_has_it(way: str) -> None:
+    """Brokers, registry and Connect by their services' names, and the ports that they listen on."""
+    stream, services = stream_of(way), COMPOSE["services"]
+    listeners = services["kafka"]["environment"]
+    assert f"PLAINTEXT://{stream.bootstrap_servers}" == listeners["KAFKA_ADVERTISED_LISTENERS"]
+    assert stream.bootstrap_servers.partition(":")[2] in listeners["KAFKA_LISTENERS"]
+    assert stream.schema_registry is not None
+    registry = URL(stream.schema_registry.url)
+    assert "registry" == registry.host
+    check = services["registry"]["healthcheck"]["test"][-1]
+    assert f"/127.0.0.1/{registry.port}" in check
+    assert f"GET {registry.path}/" in check
+    if stream.capture is not None:
+        words = services["capture"]["command"]
+        check_command(words)
+        port = words[-1].partition(":")[2]
+        assert [f"127.0.0.1:{port}:{port}"] == services["capture"]["ports"]
+        assert f":{port}/readyz" in services["capture"]["healthcheck"]["test"][-1]
+        assert "/readyz" in ROUTES
+        assert port in (DEPLOY / "compose" / "prometheus.yml").read_text()
+        return
+    assert stream.connect_url is not None
+    connect = URL(stream.connect_url)
+    assert ("connect", f"/127.0.0.1/{connect.port}") == (
+        connect.host,
+        re.findall(r"/127\.0\.0\.1/\d+", services["connect"]["healthcheck"]["test"][-1])[0],
+    )
+    assert f"{stream.connect_url}/connectors/{stream.connect_name}/config" in services["connect-setup"]["command"][-1]
+    assert stream.bootstrap_servers == services["connect"]["environment"]["BOOTSTRAP_SERVERS"]
+
+
+def test_composed_debezium_has_nothing_to_mend() -> None:
+    """Its configuration is one of which a plan finds nothing, for the database and the registry that are composed."""
+    config = json.loads((DEPLOY / "compose" / "debezium.json").read_text())
+    stream, old = stream_of("debezium"), COMPOSE["services"]["old"]["environment"]
+    assert stream.schema_registry is not None
+    for side in ("key", "value"):
+        assert stream.schema_registry.url == config[f"{side}.converter.schema.registry.url"]
+    assert ("old", "postgres", old["POSTGRES_PASSWORD"], old["POSTGRES_DB"]) == tuple(
+        config[f"database.{key}"] for key in ("hostname", "user", "password", "dbname")
+    )
+    assert config["topic.prefix"] == stream.topic_prefix
+    avro = kafka_stream(f"{CONNECT_REST}, schema_registry: {{url: http://registry}}", kind="debezium-avro")
+    users = table("public.users", text("name", has_default=True), Column("paid", 1700, "numeric", "numeric"))
+    made = log_plan(users, config={**config, "database.dbname": "app"}, yaml=avro)
+    assert {Level.NOTE} == {finding.level for finding in made.findings}
+
+
+def test_versions_are_those_that_were_run_together() -> None:
+    """The composed Kafka, Debezium and registry are the ones that the tests run."""
+    versions = {artifact.name: artifact.version for artifact in [*pins.CLASSES, *pins.ARCHIVES.values()]}
+    services = COMPOSE["services"]
+    assert services["kafka"]["image"].endswith(f":{versions['kafka_2.13']}")
+    assert services["registry"]["image"].endswith(f":{versions['apicurio-registry-app']}")
+    assert f"debezium/connect:{versions['debezium-connector-postgres']}" in CONNECT
+
+
+def test_the_pooler_leads_to_the_old_database() -> None:
+    """The application's name for its database, the port that is published, a user who may pause."""
+    pooler = configparser.ConfigParser(inline_comment_prefixes=None, comment_prefixes=(";",))
+    pooler.read(DEPLOY / "compose" / "pgbouncer.ini")
+    service, old = COMPOSE["services"]["pgbouncer"], COMPOSE["services"]["old"]["environment"]
+    assert f"host=old port=5432 dbname={old['POSTGRES_DB']}" == pooler["databases"][old["POSTGRES_DB"]]
+    port = pooler["pgbouncer"]["listen_port"]
+    assert [f"127.0.0.1:{port}:{port}"] == service["ports"]
+    assert port == service["healthcheck"]["test"][-1]
+    inside = {volume.split(":")[1] for volume in service["volumes"]}
+    assert {"/etc/pgbouncer/pgbouncer.ini", pooler["pgbouncer"]["auth_file"]} == inside
+    user, password = re.findall(r'"([^"]*)"', (DEPLOY / "compose" / "pgbouncer-users.txt").read_text())
+    assert (user, password) == (pooler["pgbouncer"]["admin_users"], old["POSTGRES_PASSWORD"])
 
 
 def test_prometheus_and_grafana_find_what_they_read() -> None:
@@ -111,6 +241,7 @@ def test_prometheus_and_grafana_find_what_they_read() -> None:
     assert grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"] in inside
     assert any(path.startswith(folder) for path in inside)
     assert [f"replicator:{PORT}"] == settings["scrape_configs"][0]["static_configs"][0]["targets"]
+    assert set(settings["scrape_configs"][1]["dns_sd_configs"][0]["names"]) <= COMPOSE["services"].keys()
 
 
 def test_the_image_is_built_from_what_is_there() -> None:
