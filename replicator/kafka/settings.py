@@ -76,7 +76,10 @@ def consumer_settings(stream: KafkaStream, connector: str) -> dict[str, str | in
         "allow.auto.create.topics": False,
         "queued.max.messages.kbytes": half >> 10,
     }
-    if stream.instance is not None:
+    if stream.instance is None:
+        # Nobody reads the partitions of a process that was killed before this is over: not 45 seconds, the default.
+        ours["session.timeout.ms"] = 10_000
+    else:
         fixed["group.instance.id"] = stream.instance
     return ours | client_settings(stream) | fixed
 
