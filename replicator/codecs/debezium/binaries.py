@@ -45,7 +45,7 @@ def binary_reader(kind: str, modes: Modes) -> Callable[[Any], bytes]:
 def binary(context: Context) -> Converter:
     """Bytea, or the text of a type that Debezium doesn't know (include.unknown.datatypes)."""
     placeholder = context.modes.placeholder
-    unchanged = placeholder.encode()
+    unchanged = None if placeholder is None else placeholder.encode()
     read = binary_reader(context.field.type, context.modes)
     array = context.shape is not None and context.shape.array
     write = _as_text

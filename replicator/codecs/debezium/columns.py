@@ -106,15 +106,18 @@ def shape_of(column: Column, enums: Mapping[str, tuple[str, ...]] | None = None)
 
 
 def field_of(column: Column, modes: Modes, enums: Mapping[str, tuple[str, ...]] | None = None) -> Field | None:
-    """The schema of the column's values in Debezium's records; None where it leaves the column out."""
+    """The schema of the column's values in Debezium's records; None where it leaves the column out.
+
+    Our own capture leaves none out: it writes such a column as one of a type that Debezium doesn't know.
+    """
     shape = shape_of(column, enums)
     element = _field(shape.element, modes)
     if shape.array and element is not None:
-        if shape.kind in _NO_ARRAYS:
-            return None
-        element = Field("array", items=_with(element, optional=True))
+        element = None if shape.kind in _NO_ARRAYS else Field("array", items=_with(element, optional=True))
     if element is None:
-        return None
+        if not modes.exact:
+            return None
+        element = Field("bytes")
     has_default = column.has_default and not column.generated and not column.identity
     return _with(element, optional=column.nullable, has_default=has_default)
 

@@ -57,7 +57,7 @@ class Context:
         )
 
 
-def placeholder_only(value: str, placeholder: str) -> Value:
+def placeholder_only(value: str, placeholder: str | None) -> Value:
     """A text where something else belongs."""
     if value != placeholder:
         raise MalformedError("it is a text")

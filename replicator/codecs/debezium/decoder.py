@@ -63,7 +63,7 @@ class _Envelope(msgspec.Struct, gc=False):
     source: _Source | None = None
     transaction: _TransactionBlock | None = None
     message: _MessageBlock | None = None
-    exact: dict[str, dict[str, str] | None] | None = None
+    exact: dict[str, dict[str, str | None] | None] | None = None
     schema: msgspec.Raw = _ABSENT
     payload: msgspec.Raw = _ABSENT
 
@@ -181,7 +181,9 @@ class DebeziumJsonDecoder:
         if block is None:
             raise MalformedError("a logical message has no content")
         read = binary_reader("bytes" if self._modes.binary == "bytes" else "string", self._modes)
-        return Message(block.prefix or "", read(block.content or ""), source.lsn or 0, (source.txId or 0) & 0xFFFFFFFF)
+        known = facts(source.txId, source.lsn, source.ts_us, source.ts_ms, sequence=source.sequence)
+        content = read(block.content or "")
+        return Message(block.prefix or "", content, known.lsn, known.xid, known.commit_time, known.sequence)
 
     @staticmethod
     def _no_change(value: bytes) -> None:

@@ -137,12 +137,12 @@ class Shape:
             if column is not None and column.name in keys and not column.nullable
         )
 
-    def row(self, values: Sequence[object], exact: Mapping[str, str] | None = None) -> Values:
+    def row(self, values: Sequence[object], exact: Mapping[str, str | None] | None = None) -> Values:
         """A new row, or an old one under FULL.
 
         Args:
             values: the fields' values in order.
-            exact: texts of values, by column, that are told besides.
+            exact: texts of values, by column, that are told besides; None for one that is unchanged.
 
         Raises:
             MalformedError: names the column.
@@ -158,7 +158,7 @@ class Shape:
             self._blame(self._converters, values)
 
     def _exact(
-        self, converters: Sequence[Converter | None], values: Sequence[object], exact: Mapping[str, str]
+        self, converters: Sequence[Converter | None], values: Sequence[object], exact: Mapping[str, str | None]
     ) -> Values:
         known = [None if name in exact else value for name, value in zip(self.relation.columns, values, strict=True)]
         try:
@@ -173,15 +173,15 @@ class Shape:
             if at is None:
                 raise MalformedError("`exact` tells a column that the row doesn't have")
             if converters[at] is not None:
-                row[at] = text.encode()
+                row[at] = UNCHANGED if text is None else text.encode()
         return tuple(row)
 
-    def old_row(self, values: Sequence[object], exact: Mapping[str, str] | None = None) -> Values:
+    def old_row(self, values: Sequence[object], exact: Mapping[str, str | None] | None = None) -> Values:
         """A `before`: whole under FULL, else its identity's columns.
 
         Args:
             values: the fields' values in order.
-            exact: texts of values, by column, that are told besides.
+            exact: texts of values, by column, that are told besides; None for one that is unchanged.
 
         Raises:
             MalformedError: names the column.
@@ -230,8 +230,9 @@ def _unknown(_: object) -> Value:
     return UNCHANGED
 
 
-Exact = Mapping[str, Mapping[str, str] | None]
-"""What our capture tells besides `before` and `after`, under their names: texts of values that their form loses."""
+Exact = Mapping[str, Mapping[str, str | None] | None]
+"""What our capture tells besides `before` and `after`, under their names: texts of values that their form loses,
+and None for those that are unchanged."""
 
 
 def row_change(
@@ -264,14 +265,14 @@ def row_change(
     if meant is Op.DELETE or meant is Op.UPDATE:
         values = before()
         if values is not None:
-            old = shape.old_row(values, exact and exact.get("before"))
+            old = shape.old_row(values, exact.get("before") if exact else None)
     if meant is Op.DELETE:
         if old is None:
             raise MalformedError("a delete has no `before`: the table has no replica identity")
         return RowChange(meant, shape.relation, old, None, *known)
     if after is None:
         raise MalformedError("it has no `after`")
-    return RowChange(meant, shape.relation, old, shape.row(after, exact and exact.get("after")), *known)
+    return RowChange(meant, shape.relation, old, shape.row(after, exact.get("after") if exact else None), *known)
 
 
 class Tables:

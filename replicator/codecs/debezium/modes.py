@@ -23,14 +23,15 @@ class Modes:
         hstore: hstore.handling.mode.
         binary: binary.handling.mode.
         money_digits: money.fraction.digits.
-        placeholder: unavailable.value.placeholder.
+        placeholder: unavailable.value.placeholder; None where unchanged values are told otherwise.
         unknown_types: include.unknown.datatypes.
         null_is_null: false where the converter writes a column's default in place of NULL
             (value.converter.replace.null.with.default, or in Avro ignore.default.for.nullables: Connect's defaults).
         decimal_format: value.converter.decimal.format: BASE64 or NUMERIC.
         heartbeat_prefix: topic.heartbeat.prefix.
         transaction_topic: topic.transaction.
-        exact: records tell besides, in `exact`, the text of values that their form doesn't hold (our own capture's).
+        exact: records tell besides, in `exact`, which values are unchanged, and the text of those that their form
+            doesn't hold (our own capture's).
         flattening: what the transform ExtractNewRecordState was told; None without it.
 
     """
@@ -41,7 +42,7 @@ class Modes:
     hstore: str = "json"
     binary: str = "bytes"
     money_digits: int = 2
-    placeholder: str = PLACEHOLDER
+    placeholder: str | None = PLACEHOLDER
     unknown_types: bool = False
     null_is_null: bool = False
     decimal_format: str = "BASE64"
@@ -80,7 +81,9 @@ class Modes:
         )
 
 
-CAPTURED: Final = Modes(decimal="string", interval="string", unknown_types=True, null_is_null=True, exact=True)
+CAPTURED: Final = Modes(
+    decimal="string", interval="string", unknown_types=True, null_is_null=True, placeholder=None, exact=True
+)
 """As `replicator capture` writes: of Debezium's settings those that lose the least, the defaults where none does."""
 
 

@@ -207,10 +207,10 @@ def _array(context: Context) -> Converter:
         return lambda value: b" ".join(b"%d" % one for one in value)
     placeholder = context.modes.placeholder
     # Elements have no placeholder of their own: one of that text is a text.
-    of_elements = replace(context.modes, placeholder="\0")
+    of_elements = replace(context.modes, placeholder=None)
     element = None if context.shape is None else context.shape.element
     convert_one = build(Context(items, element, of_elements, context.column))
-    marks = _array_marks(placeholder)
+    marks = () if placeholder is None else _array_marks(placeholder)
     delimiter = b";" if context.kind == "box" else b","
     whole = binaries.binary(Context(Field("bytes"), context.shape, context.modes, context.column))
 
