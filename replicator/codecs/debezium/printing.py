@@ -17,9 +17,9 @@ from replicator.codecs.debezium.fields import MalformedError
 DAY_MICROS: Final = 86_400_000_000
 _EPOCH_ORDINAL: Final = 719_163  # date(1970, 1, 1).toordinal()
 _ERA_DAYS: Final = 146_097  # of 400 years
-_FIRST_DAY, _LAST_DAY = -2_440_588, 2_145_031_948  # 4714-11-24 BC, 5874897-12-31
+_FIRST_DAY, _LAST_DAY = -2_440_588, 2_145_042_905  # 4714-11-24 BC, 5874897-12-31
 _FIRST_MICROS, _LAST_MICROS = -210_866_803_200_000_000, 9_224_318_015_999_999_999  # 294276-12-31 23:59:59.999999
-_QUOTED: Final = re.compile(rb'["\\{},\s]|\A\Z|\A[nN][uU][lL][lL]\Z', re.ASCII)
+_QUOTED: Final = re.compile(rb'["\\{}\s]|\A\Z|\A[nN][uU][lL][lL]\Z', re.ASCII)
 _ESCAPED: Final = re.compile(rb'(["\\])')
 _DIGITS_AT_ONCE: Final = 4_000  # Python refuses to print integers of more than 4,300 digits
 
