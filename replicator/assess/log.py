@@ -141,12 +141,13 @@ def _records(feed: AssessedFeed, facts: StreamFacts) -> Iterator[Finding]:
                 of=mapping,
             )
     if truncated:
+        tables = table_list(dict.fromkeys(truncated))
         yield feed.finding(
             Level.WARN,
             "log_truncate",
             "TRUNCATE",
-            "it comes in one of a topic's partitions, and has no place among the changes in the others: after one the "
-            f"whole table is compared with the source again, or the feed stops: {table_list(dict.fromkeys(truncated))}",
+            "it comes in one of a topic's partitions, and has no place among the changes in the others: the feed stops "
+            f"there, and the table is to be copied again by `replicator resync`: {tables}",
             "Topics of one partition keep its place",
         )
 

@@ -1,20 +1,29 @@
 """`plan` for a stream that is Kafka, asked of real parts: brokers, Debezium, registry, both databases."""
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from replicator.assess import Assessment, Level
 from replicator.commands.plan import plan_lines
-from replicator.config import parse_connector
+from replicator.config import KafkaStream, parse_connector
 from replicator.daemon.checks import assess_connector, refuse_losses
 from replicator.demo.kafka_parts.rest import ConnectRest
 from replicator.errors import ErrorKind, ReplicatorError
+from replicator.kafka.admin import Admin
+from replicator.kafka.facts import read_log
+from replicator.kafka.logs import Log
+from replicator.kafka.settings import client_settings, scrub_of
+from replicator.kafka.topics import Topics
+from replicator.tables import TableName
 from tests.assessing import codes, found
+from tests.documents import ROOT
 from tests.fix_kafka import Kafka, MakeConnector
 from tests.fix_postgres import Database, MakeDatabase
 
@@ -172,3 +181,65 @@ async def test_a_registry_that_answers_is_no_finding(
         schema_registry=f'{{url: "{kafka_registry}"}}',
     )
     assert "registry_unreachable" not in codes(made)
+
+
+async def test_the_composed_debezium_is_right_for_the_example(
+    kafka: Kafka,
+    kafka_connect: ConnectRest,
+    kafka_registry: str,
+    *,
+    make_connector: MakeConnector,
+    make_database: MakeDatabase,
+    topic_prefix: str,
+) -> None:
+    """Debezium takes deploy/compose/debezium.json as it is, and the plan of the CRM example has nothing to mend."""
+    old, upgraded = make_database(), make_database()
+    for side, database in (("old", old), ("upgraded", upgraded)):
+        for script in sorted((ROOT / "schemas" / "crm" / side).glob("*.sql")):
+            database.execute(script.read_text())
+    composed = json.loads((ROOT / "deploy" / "compose" / "debezium.json").read_text())
+    ours = (
+        "database.",
+        "topic.prefix",
+        "slot.name",
+        "publication.name",
+        "key.converter.schema",
+        "value.converter.schema",
+    )
+    config = {key: value for key, value in composed.items() if not key.startswith(ours)}
+    name = await asyncio.to_thread(make_connector, old, tables="public.*", kind="avro", config=config)
+    text = (ROOT / "connectors" / "crm-debezium.yaml").read_text()
+    text = text.replace("connect_name: crm", f"connect_name: {name}").replace("prefix: old", f"prefix: {topic_prefix}")
+    environment = {
+        "OLD_DSN": old.dsn,
+        "UPGRADED_DSN": upgraded.dsn,
+        "KAFKA_BOOTSTRAP": kafka.bootstrap,
+        "SCHEMA_REGISTRY_URL": kafka_registry,
+        "CONNECT_URL": kafka_connect.url,
+    }
+    connector = parse_connector(text.encode(), ROOT / "connectors" / "crm-debezium.yaml", environment)
+    made = await assess_connector(connector)
+    assert [] == [str(one) for one in made.stops]
+    warned = {(one.code, one.subject) for one in made.findings if one.level is Level.WARN}
+    assert {("topics_missing", "Kafka")} == {one for one in warned if "topics" in one[0] or "debezium" in one[0]}
+
+
+async def test_the_lag_is_what_is_not_yet_applied(kafka: Kafka, topic_prefix: str) -> None:
+    """By the offsets that the target has; unknown before the feed has begun; a topic that is gone doesn't count."""
+    section = (
+        f"{{kind: kafka, bootstrap_servers: {kafka.bootstrap}, format: debezium-json, topic_prefix: {topic_prefix}}}"
+    )
+    text = f'name: crm\nold: {{dsn: host=a}}\nupgraded: {{dsn: host=b}}\nstream: {section}\ntables: [{{old: "a.*"}}]'
+    stream = parse_connector(text.encode(), Path("crm.yaml"), {}).stream
+    assert isinstance(stream, KafkaStream)
+    topics = Topics(stream, [TableName("a", "b")])
+    (topic,) = topics.tables
+    producer = Producer({"bootstrap.servers": kafka.bootstrap})
+    for number in range(3):
+        producer.produce(topic, str(number).encode())
+    await asyncio.to_thread(producer.flush)
+    scrub = scrub_of(stream)
+    admin = Admin(client_settings(stream), scrub, Log(scrub))
+    assert (await read_log(admin, topics, {})).lag is None
+    found = await read_log(admin, topics, {(topic, 0): 1, ("gone", 0): 5})
+    assert (2, [topic]) == (found.lag, list(found.topics))

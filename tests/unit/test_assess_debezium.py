@@ -1,11 +1,13 @@
 """Debezium's configuration against our promises: each setting that breaks one is found, with what to set."""
 
+import json
 import re
 from dataclasses import replace
 
 import pytest
 
 from replicator.assess import Level
+from replicator.assess.debezium_rules import RULES
 from replicator.assess.debezium_settings import Settings, marks_by_message, value_settings
 from replicator.assess.facts import PublicationFacts, PublishedTable, SlotFacts
 from replicator.assess.log_facts import TopicFacts
@@ -23,6 +25,7 @@ from tests.assessing import (
     text,
     transform,
 )
+from tests.documents import ROOT, blocks
 
 USERS = table("public.users", text("name"))
 STOP, WARN = Level.STOP, Level.WARN
@@ -33,6 +36,18 @@ def test_a_right_configuration_has_nothing_to_mend() -> None:
     made = log_plan(USERS)
     assert {Level.NOTE} == {finding.level for finding in made.findings}
     assert (False, True) == (made.whole_transactions, "one key, one partition" in made.transactions_reason)
+
+
+def test_the_guide_is_what_the_plan_asks_for() -> None:
+    """docs/connector.md's configuration has nothing to mend, and its table names every setting that has a rule."""
+    guide = (ROOT / "docs" / "connector.md").read_text()
+    (block,) = (one.text for one in blocks(ROOT / "docs" / "connector.md") if "connector.class" in one.text)
+    config = dict.fromkeys(DEBEZIUM) | json.loads(block)
+    others = (Column(kind, 1, kind, kind) for kind in ("numeric", "interval", "box"))
+    held = table("public.held", text("c", has_default=True), *others)
+    assert {Level.NOTE} == {finding.level for finding in log_plan(held, config=config).findings}
+    missing = [rule.name for rule in RULES if rule.name.removeprefix("producer.override.") not in guide]
+    assert [] == missing
 
 
 @pytest.mark.parametrize(
