@@ -79,7 +79,7 @@ def assess(
     findings += _closing(unmapped)
     return Assessment(
         connector=connector.name,
-        mappings=tuple(_plan(mapping) for mapping in sorted(mappings.all, key=lambda mapping: mapping.name)),
+        mappings=tuple(_plan(mapping, stream) for mapping in sorted(mappings.all, key=lambda mapping: mapping.name)),
         findings=sort_findings(findings),
         whole_transactions=whole,
         transactions_reason=reason,
@@ -186,7 +186,7 @@ def _closing(unmapped: tuple[TableName, ...]) -> Iterator[Finding]:
     )
 
 
-def _plan(mapping: Mapping) -> MappingPlan:
+def _plan(mapping: Mapping, stream: StreamFacts | None) -> MappingPlan:
     how = [mapping.label]
     if mapping.reads_back:
         how.append("read back")
@@ -209,4 +209,5 @@ def _plan(mapping: Mapping) -> MappingPlan:
         replica_identity=identity_in_words(root),
         rows_estimate=root.rows_estimate if root.rows_estimate >= 0 else None,
         bytes=sum(side.table.bytes for side in mapping.sources),
+        topics=() if stream is None else stream.described(side.table.name for side in mapping.sources),
     )

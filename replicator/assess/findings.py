@@ -73,6 +73,8 @@ class MappingPlan:
         replica_identity: of old's root, in words.
         rows_estimate: of old's root, None unknown.
         bytes: of old's tables.
+        topics: of old's tables, each with its partitions (None: it is not there yet); none for a slot, and where the
+            brokers could not be asked.
 
     """
 
@@ -85,6 +87,7 @@ class MappingPlan:
     replica_identity: str
     rows_estimate: int | None
     bytes: int
+    topics: tuple[tuple[str, int | None], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -98,6 +101,7 @@ class MappingPlan:
             "replica_identity": self.replica_identity,
             "rows_estimate": self.rows_estimate,
             "bytes": self.bytes,
+            "topics": [{"name": name, "partitions": partitions} for name, partitions in self.topics],
         }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from replicator.tables import TableName
@@ -101,3 +101,12 @@ class StreamFacts:
         """Partitions of each mapped table's topic, where it is there."""
         found = {table: self.topic(table) for table in self.topics}
         return {table: topic.partitions for table, topic in found.items() if topic is not None}
+
+    def described(self, tables: Iterable[TableName]) -> tuple[tuple[str, int | None], ...]:
+        """The topics of these tables with their partitions, None for one that isn't there; none if nobody could ask."""
+        if isinstance(self.log, Unreachable):
+            return ()
+        names = dict.fromkeys(self.topics[table] for table in tables)
+        return tuple(
+            (name, None if (found := self.log.topics.get(name)) is None else found.partitions) for name in names
+        )

@@ -69,7 +69,13 @@ def _mapping(plan: MappingPlan) -> Iterator[str]:
     key = ", ".join(plan.key) or "none"
     target_key = ", ".join(plan.upgraded_key) or "none"
     keys = key if key == target_key else f"{key} → {target_key}"
+    if plan.topics:
+        yield f"    from {', '.join(f'{name} ({_partitions(count)})' for name, count in plan.topics)}"
     yield f"    {', '.join(plan.how)}; key {keys}; replica identity {plan.replica_identity}; {rows}, {size(plan.bytes)}"
+
+
+def _partitions(count: int | None) -> str:
+    return "not there yet" if count is None else counted(count, "partition")
 
 
 def _findings(findings: Iterable[Finding], *, notes: bool) -> Iterator[str]:

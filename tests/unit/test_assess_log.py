@@ -7,6 +7,7 @@ import pytest
 
 from replicator.assess import Level
 from replicator.assess.log_facts import LogFacts, TopicFacts, Unreachable
+from replicator.commands.plan import plan_lines
 from replicator.tables import UniqueKey
 from tests.assessing import (
     CONNECT,
@@ -125,3 +126,13 @@ def test_our_capture_needs_what_a_slot_needs() -> None:
 def test_the_transactions_of_a_slot_are_promised_as_before() -> None:
     """One lane keeps them whole."""
     assert plan(database(USERS, name="a"), database(USERS, name="b")).whole_transactions
+
+
+def test_the_topics_of_each_mapping_are_told() -> None:
+    """With their partitions, for programs and for people; not where nobody could be asked."""
+    made = log_plan(USERS, topics={TOPIC: TopicFacts(3)})
+    assert [{"name": TOPIC, "partitions": 3}] == made.to_json()["mappings"][0]["topics"]
+    assert f"    from {TOPIC} (3 partitions)" in list(plan_lines(made))
+    made = log_plan(USERS, log=LogFacts("k"))
+    assert f"    from {TOPIC} (not there yet)" in list(plan_lines(made))
+    assert () == log_plan(USERS, log=Unreachable("away")).mappings[0].topics
