@@ -13,7 +13,7 @@ from replicator.codecs.avro.reader import compile_reader
 from replicator.codecs.avro.schema import field_of, parse
 from replicator.codecs.debezium.binaries import binary_reader
 from replicator.codecs.debezium.conversion import CONVERSION_ERRORS
-from replicator.codecs.debezium.envelope import Shape, Tables, facts, refused, row_change
+from replicator.codecs.debezium.envelope import Facts, Shape, Tables, facts, refused, row_change
 from replicator.codecs.debezium.fields import MalformedError
 from replicator.codecs.debezium.flat_rows import DELETED, FlatRow
 from replicator.codecs.debezium.marks import Marks, beat
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from replicator.records import Record, RegistrySchema
     from replicator.tables import Catalog, Table, TableName
 
-_ENVELOPE: Final = frozenset({"op", "before", "after", "source", "transaction", "message"})
+_ENVELOPE: Final = frozenset({"op", "before", "after", "source", "transaction", "message", "exact"})
 _SOURCE: Final = frozenset({"schema", "table", "txId", "lsn", "ts_us", "ts_ms", "sequence"})
 _PLANS_MAX: Final = 10_000
 """Topics times schemas that are remembered; a table has a new schema after each ALTER."""
@@ -242,7 +242,8 @@ class _LogicalMessage(_Plan):
         del record
         source, block = value["source"], value["message"]
         content = self._content(block["content"] or b"")
-        return Message(block["prefix"] or "", content, source["lsn"] or 0, (source["txId"] or 0) & 0xFFFFFFFF)
+        known = _facts(source, _NONE)
+        return Message(block["prefix"] or "", content, known.lsn, known.xid, known.commit_time, known.sequence)
 
 
 class _Change(_Plan):
@@ -260,21 +261,11 @@ class _Change(_Plan):
         if found is None:
             return None
         op = value["op"]
-        block = value.get("transaction") or _NONE
-        known = facts(
-            source.get("txId"),
-            source.get("lsn"),
-            source.get("ts_us"),
-            source.get("ts_ms"),
-            sequence=source.get("sequence"),
-            transaction=block.get("id"),
-            order=block.get("total_order"),
-            table_order=block.get("data_collection_order"),
-        )
+        known = _facts(source, value.get("transaction") or _NONE)
         if op == "t":
             return RowChange(Op.TRUNCATE, found[1].relation, None, None, *known)
         before = value["before"]
-        return row_change(op, found[1], lambda: before, value["after"], known)
+        return row_change(op, found[1], lambda: before, value["after"], known, exact=value.get("exact"))
 
 
 class _Flat(_Plan):
@@ -306,6 +297,19 @@ class _Flat(_Plan):
                 "set delete.tombstone.handling.mode=rewrite in Debezium's connector"
             )
         return row_change("d", found[1], lambda: [key[name] for name, _ in self._fields], None, added.facts)
+
+
+def _facts(source: Mapping[str, Any], transaction: Mapping[str, Any]) -> Facts:
+    return facts(
+        source.get("txId"),
+        source.get("lsn"),
+        source.get("ts_us"),
+        source.get("ts_ms"),
+        sequence=source.get("sequence"),
+        transaction=transaction.get("id"),
+        order=transaction.get("total_order"),
+        table_order=transaction.get("data_collection_order"),
+    )
 
 
 def _unneeded(envelope: Field) -> list[str]:
