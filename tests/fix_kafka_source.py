@@ -10,6 +10,7 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # exported, not in __all__
 
 from replicator.config import KafkaStream
+from replicator.errors import ErrorKind, ReplicatorError
 from replicator.events import Batch, ChangeEvent, Op, Relation
 from replicator.kafka.source import KafkaSource
 from replicator.records import Beat, Decoded, Message, Record, RegistrySchema, RowChange, TransactionMark
@@ -63,6 +64,15 @@ class PlainDecoder:
             said.get("order"),
             tuple(said["sequence"]) if "sequence" in said else None,
         )
+
+
+class Refusing(PlainDecoder):
+    """Refuses the table `not a table`."""
+
+    def decode(self, record: Record) -> Decoded:
+        if record.value is not None and b"not a table" in record.value:
+            raise ReplicatorError(f"{record} is odd", kind=ErrorKind.DECODE)
+        return super().decode(record)
 
 
 class Source:
@@ -137,7 +147,8 @@ class KafkaWorld:
         self.targets = targets
         self.bootstrap = kafka.bootstrap
         self.admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
-        self.producer = Producer({"bootstrap.servers": kafka.bootstrap, "linger.ms": 0})
+        settings = {"bootstrap.servers": kafka.bootstrap, "linger.ms": 0, "enable.idempotence": True}
+        self.producer = Producer(settings)
         self.readers: list[Reader] = []
 
     def topic(self, table: TableName = ITEMS) -> str:

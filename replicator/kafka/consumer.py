@@ -41,6 +41,7 @@ _HOLD_SECONDS: Final = 1.0
 fetched ahead, so that it is fetched again)."""
 _RECORD_BYTES: Final = 300
 _CLOSE_SECONDS: Final = 15.0
+_LEAVE_SECONDS: Final = 3.0
 
 
 class End(NamedTuple):
@@ -155,8 +156,11 @@ class GroupThread:
     async def close(self, last_words: Callable[[Consumer], Any] | None = None) -> None:
         """Leave the group (a static member doesn't) and end the thread. Idempotent.
 
+        Where no broker answers, a commit of offsets that is under way can keep the library for as long as the group's
+        session timeout: then the thread is left to itself after a while, and nobody hears of it any more.
+
         Args:
-            last_words: what is yet to be said to the consumer.
+            last_words: what is yet to be said to the consumer; None also where no broker can be reached.
 
         """
         self._last_words = last_words
@@ -164,7 +168,7 @@ class GroupThread:
         self._room.set()
         if self._waiting is not None:
             self._waiting.cancel()
-        await asyncio.to_thread(self._thread.join, _CLOSE_SECONDS)
+        await asyncio.to_thread(self._thread.join, _CLOSE_SECONDS if last_words else _LEAVE_SECONDS)
 
     # --- the thread ---------------------------------------------------------------------------------------------
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,6 +16,9 @@ if TYPE_CHECKING:
     from confluent_kafka import KafkaError
 
 _NAMES: Final = {logging.DEBUG: "debug", logging.INFO: "info", logging.WARNING: "warning"}
+_QUIET_SECONDS: Final = 10.0
+"""A broker that is away is reported at every attempt, several times a second; here once in so long."""
+_DIGITS: Final = re.compile(r"\d+")
 
 
 class Log:
@@ -30,14 +35,18 @@ class Log:
         self._scrub = scrub
         self._watch = watch
         self._log = structlog.get_logger("replicator.kafka").bind(**bound)
+        self._said: dict[str, float] = {}
 
     def log(self, level: int, message: str, *arguments: Any) -> None:
         """As `logging.Logger.log`."""
         text = message % arguments if arguments else message
+        kind, now = _DIGITS.sub("", text), time.monotonic()
+        if now - self._said.get(kind, -_QUIET_SECONDS) < _QUIET_SECONDS:
+            return
+        self._said = {one: at for one, at in self._said.items() if now - at < _QUIET_SECONDS} | {kind: now}
         getattr(self._log, _NAMES.get(level, "error"))("librdkafka", text=self._scrub(text))
 
     def error(self, error: KafkaError) -> None:
-        """The library's `error_cb`: mostly for information, it goes on by itself."""
-        self._log.warning("librdkafka reports", text=self._scrub(error.str()), code=error.name(), fatal=error.fatal())
+        """The library's `error_cb`: it goes on by itself, and has logged it."""
         if self._watch is not None:
             self._watch(error)

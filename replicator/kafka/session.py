@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
@@ -38,6 +39,7 @@ _COMMIT_SECONDS: Final = 5.0
 _CHECK_SECONDS: Final = 5.0
 _PATIENCE_SECONDS: Final = 15.0
 _REFRESH_SECONDS: Final = 5.0
+_ANSWER_SECONDS: Final = 1.0
 
 
 class Session:
@@ -127,7 +129,7 @@ class Session:
             scrub=self._scrub,
             log=log,
         )
-        self._tasks = [asyncio.ensure_future(self._run(self._decoding.run())), asyncio.ensure_future(self._watch())]
+        self._tasks = [asyncio.ensure_future(self._run(self._decoding.run)), asyncio.ensure_future(self._watch())]
 
     async def close(self) -> None:
         """Give everything up and leave. What was given out and isn't confirmed is for the next session."""
@@ -144,8 +146,8 @@ class Session:
                 await self._ledger.release(self.readings.keys())
         finally:
             if self._thread is not None:
-                reachable = self.failure is None or self.failure.kind is not ErrorKind.CONNECTION
-                await self._thread.close(self._commit(synchronously=True) if reachable else None)
+                last_words = self._commit(synchronously=True) if await self._reachable() else None
+                await self._thread.close(last_words)
 
     # --- what the port asks -----------------------------------------------------------------------------------------
 
@@ -163,7 +165,7 @@ class Session:
         self._uncommitted |= done
         self._settled.set()
         now = asyncio.get_running_loop().time()
-        if self._uncommitted and now - self._committed_at >= _COMMIT_SECONDS:
+        if self._uncommitted and now - self._committed_at >= _COMMIT_SECONDS and not self._in_doubt:
             self._committed_at = now
             self._ask(self._commit(synchronously=False))
 
@@ -247,10 +249,10 @@ class Session:
             # Somebody waits for a position behind it, which would be reached without it.
             self.fail(_lost(gone, "while what was read of them was being waited for"))
 
-    async def _run(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _run(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """A task of the session: what it raises ends the session."""
         try:
-            await work
+            await work()
         except ReplicatorError as error:
             self.fail(error)
 
@@ -301,8 +303,7 @@ class Session:
         kind = kind_of(error)
         if kind is ErrorKind.LOG_LOST:
             reading = self.readings.get((topic or "", partition))
-            work = self._beginning.check() if reading is None else self._out_of_range(reading)
-            self._spawn(self._run(work))
+            self._spawn(self._run(self._beginning.check if reading is None else partial(self._out_of_range, reading)))
         elif kind is ErrorKind.CONNECTION:
             self._probe(error)
         else:
@@ -327,6 +328,8 @@ class Session:
 
     def _reported(self, error: KafkaError) -> None:
         """What the library reports beside."""
+        if self._closing:
+            return
         if error.fatal():
             self.fail(mapped(error, "reading from Kafka", scrub=self._scrub))
         elif error.code() == KafkaError._ALL_BROKERS_DOWN or kind_of(error) is ErrorKind.PERMISSION:  # noqa: SLF001
@@ -334,8 +337,22 @@ class Session:
 
     def _probe(self, error: KafkaError) -> None:
         """See whether the brokers can be reached: the library goes on by itself, and says nothing when it can."""
-        if self._probing is None or self._probing.done():
-            self._probing = asyncio.ensure_future(self._run(self._reach(error)))
+        if not self._in_doubt:
+            self._probing = asyncio.ensure_future(self._run(partial(self._reach, error)))
+
+    @property
+    def _in_doubt(self) -> bool:
+        """Whether the brokers may be away."""
+        return self._probing is not None and not self._probing.done()
+
+    async def _reachable(self) -> bool:
+        """Whether a broker answers now."""
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                await self._admin.cluster()
+        except (TimeoutError, ReplicatorError):
+            return False
+        return True
 
     async def _reach(self, error: KafkaError) -> None:
         loop = asyncio.get_running_loop()

@@ -62,6 +62,7 @@ def consumer_settings(stream: KafkaStream, connector: str) -> dict[str, str | in
         "fetch.max.bytes": max(min(half, 52_428_800), 1_000_000),  # at least message.max.bytes
         "fetch.message.max.bytes": min(half, 1 << 20),
         "check.crcs": True,
+        "log.connection.close": False,
         # A topic that gets its first event late is found within this.
         "topic.metadata.refresh.interval.ms": 5_000,
     }
