@@ -53,7 +53,7 @@ class DebeziumFacts:
 
     """
 
-    config: Mapping[str, str]
+    config: Mapping[str, str] = field(repr=False)
     version: str | None = None
     trouble: str | None = None
     snapshot: bool = False

@@ -25,7 +25,6 @@ REBALANCE_SECONDS_MAX: Final = 30.0
 """A rebalance of Connect's workers ends by itself; longer than this somebody should know."""
 _REBALANCE_POLL_SECONDS: Final = 0.25
 _BYTES_MAX: Final = 16 << 20
-_FAILED: Final = "FAILED"
 
 
 @dataclass(frozen=True)
@@ -64,11 +63,6 @@ class ConnectorStatus:
             return "it has no task"
         broken = next((task for task in self.tasks if task != "RUNNING"), None)
         return None if broken is None else f"its task is {broken}"
-
-    @property
-    def failed(self) -> bool:
-        """Whether it ended by an error, which nothing but a person will mend."""
-        return _FAILED in {self.state, *self.tasks}
 
 
 @dataclass(frozen=True)
