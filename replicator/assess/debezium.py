@@ -72,6 +72,7 @@ def assess_debezium(
     yield from assess_transforms(feed, settings, routed=routed)
     yield from assess_converters(feed, settings, avro=avro)
     yield from _topics(feed, settings, routed=routed)
+    yield from _records(feed, settings)
     shaping = Settings(value_settings(facts.config, stream.debezium))
     yield from assess_values(feed, shaping, avro=avro, version=facts.version, money_digits=money_digits)
 
@@ -321,3 +322,28 @@ def _topics(feed: AssessedFeed, settings: Settings, *, routed: bool) -> Iterator
             "options of pgoutput that somebody has set may leave changes out (origin, messages)",
             "Take slot.stream.params out of Debezium's configuration",
         )
+
+
+def _records(feed: AssessedFeed, settings: Settings) -> Iterator[Finding]:
+    """What records say of themselves."""
+    if settings.text("unavailable.value.placeholder").startswith("hex:"):
+        yield feed.finding(
+            feed.stop,
+            LOSS,
+            "unavailable.value.placeholder",
+            "a placeholder of bytes isn't known here: a value that hasn't changed would be taken for one that has",
+            "Take unavailable.value.placeholder out of Debezium's configuration, or give it as text",
+        )
+    for name, ours in (
+        ("sourceinfo.struct.maker", "PostgresSourceInfoStructMaker"),
+        ("transaction.metadata.factory", "DefaultTransactionMetadataFactory"),
+    ):
+        kind = settings.text(name).rpartition(".")[2]
+        if kind not in {"", ours}:
+            yield feed.finding(
+                feed.stop,
+                SETTING,
+                name,
+                f"what {kind} writes of LSNs and transactions isn't known here",
+                f"Take {name} out of Debezium's configuration",
+            )
