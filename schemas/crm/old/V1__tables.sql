@@ -53,7 +53,7 @@ CREATE TABLE products (
     price       numeric(12, 2) NOT NULL,
     sold        daterange NOT NULL DEFAULT 'empty',
     tags        text[] NOT NULL DEFAULT '{}',
-    attributes  jsonb NOT NULL DEFAULT '{}',
+    attributes  jsonb NOT NULL,
     description text NOT NULL DEFAULT ''
 );
 
