@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from replicator.assess.debezium_settings import marks_by_message, value_settings
+from replicator.codecs.avro.decoder import DebeziumAvroDecoder
 from replicator.codecs.debezium.decoder import DebeziumJsonDecoder
 from replicator.codecs.debezium.modes import Modes
 from replicator.daemon.databases import FORWARD, old_dsn
@@ -132,7 +133,8 @@ class KafkaIntake:
 
     def _decoder(self, mappings: Mappings, topics: Topics, settings: MappingType[str, str]) -> RecordDecoder:
         catalog = Catalog(0, {table.name: table for table in mappings.source_tables})
-        return DebeziumJsonDecoder(catalog, topics.of_one_table, Modes.of(settings), self._stream.topic_prefix)
+        kind = DebeziumAvroDecoder if self._stream.format == "debezium-avro" else DebeziumJsonDecoder
+        return kind(catalog, topics.of_one_table, Modes.of(settings), self._stream.topic_prefix)
 
     async def ready(self, mappings: Mappings, checkpoints: Sequence[Checkpoint], *, copied: bool, copies: bool) -> bool:
         """See `Intake`. Of a new feed's copy: the producer's slot holds back what happens from now on, and every
