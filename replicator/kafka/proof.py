@@ -9,6 +9,8 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
+import structlog
+
 from replicator.errors import ErrorKind, ReplicatorError
 
 if TYPE_CHECKING:
@@ -20,6 +22,9 @@ _PATIENCE_SECONDS: Final = 60.0
 """A worker that restarts, or a rolling upgrade of all, is back by then."""
 _BEAT_AFTER_SECONDS: Final = 1.0
 """By then a busy source, or the caller's own mark, has been heard of if it is heard of soon."""
+
+_LOOK_SECONDS: Final = 3.0
+"""A proof that takes longer than this may have a reason that Connect tells, and is asked for it this often."""
 
 
 class DebeziumProof:
@@ -52,6 +57,8 @@ class DebeziumProof:
         self._beat_seconds = beat_seconds
         self._beat_next = 0.0
         self._patience = patience_seconds
+        self._trouble: str | None = None
+        self._log = structlog.get_logger("replicator.kafka").bind(topic_prefix=topic_prefix)
 
     async def produced(self, lsn: int) -> None:
         """See `partitions.ProducerProof`."""
@@ -63,7 +70,7 @@ class DebeziumProof:
                 hint="Name Kafka Connect's REST API in stream.connect_url, and Debezium's connector there in "
                 "stream.connect_name",
             )
-        began = answered = time.monotonic()
+        began = answered = looked = time.monotonic()
         while True:
             try:
                 committed = await self._committed(connect)
@@ -75,10 +82,39 @@ class DebeziumProof:
             # Not at the LSN itself: the record that tells a transaction's end (in the transaction topic) follows the
             # first one that carries its LSN, and whatever is past it follows both.
             if committed is not None and committed > lsn:
+                if self._trouble is not None:
+                    await self._look(connect)
                 return
+            if time.monotonic() - looked >= _LOOK_SECONDS:
+                looked = time.monotonic()
+                await self._look(connect)
             if time.monotonic() - began >= _BEAT_AFTER_SECONDS:
                 await self._beat()
             await asyncio.sleep(_POLL_SECONDS)
+
+    async def _look(self, connect: ConnectClient) -> None:
+        """Say it when Debezium doesn't run (a task that has failed stays so), and when it does again: it may be that
+        nothing comes, and all else looks well.
+        """
+        try:
+            trouble = (await connect.status()).trouble
+        except ReplicatorError as error:
+            if error.kind is not ErrorKind.CONNECTION:
+                raise
+            trouble = error.message
+        if trouble == self._trouble:
+            return
+        self._trouble = trouble
+        if trouble is None:
+            self._log.info("Debezium runs again", debezium=connect.name)
+        else:
+            self._log.warning(
+                "Debezium fills no topics",
+                debezium=connect.name,
+                error=trouble,
+                hint=f"Its trace is at {connect.url}/connectors/{connect.name}/status. Nothing is lost meanwhile: its "
+                "slot holds back what it hasn't read",
+            )
 
     async def _beat(self) -> None:
         """Have something committed on the source, so that an idle one is heard of."""

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+import structlog
 
 from replicator.errors import ErrorKind, ReplicatorError
 from replicator.kafka.proof import DebeziumProof
@@ -11,6 +12,7 @@ from replicator.postgres.heartbeat import MAKE_HEARTBEAT
 from replicator.postgres.marker import MESSAGE_PREFIX, LogMarker
 from tests.fix_connect import ConnectServer, offset
 from tests.fix_postgres import Database
+from tests.polling import looped
 
 
 class CountingMarker:
@@ -83,6 +85,26 @@ async def test_a_worker_that_restarts_is_waited_for(connect_server: ConnectServe
     finally:
         await client.close()
     assert ErrorKind.CONNECTION == caught.value.kind
+
+
+async def test_a_task_that_failed_is_told(connect_server: ConnectServer) -> None:
+    """While nothing comes because Debezium doesn't run, the log says so, once; and when it runs again."""
+    connect_server.offsets["crm"] = [offset(lsn_commit=100)]
+    connect_server.states["crm"] = ("RUNNING", ["FAILED"])
+    client = connect_server.client()
+    proof = DebeziumProof(client, "old", CountingMarker(), beat_seconds=0)
+    with structlog.testing.capture_logs() as told:
+        try:
+            waiting = asyncio.ensure_future(proof.produced(100))
+            await looped(lambda: connect_server.requests.count("/connectors/crm/status") > 1)
+            connect_server.states["crm"] = ("RUNNING", ["RUNNING"])
+            connect_server.offsets["crm"] = [offset(lsn_commit=102)]
+            await waiting
+        finally:
+            await client.close()
+    assert [("Debezium fills no topics", "its task is FAILED"), ("Debezium runs again", None)] == [
+        (line["event"], line.get("error")) for line in told
+    ]
 
 
 async def test_without_connect_nothing_is_proven() -> None:

@@ -68,9 +68,11 @@ def converters(kind: Format, registry: str | None = None) -> dict[str, str]:
         if kind == "avro":
             settings[f"{side}.converter"] = AVRO_CONVERTER
             settings[f"{side}.converter.schema.registry.url"] = registry or ""
+            settings[f"{side}.converter.ignore.default.for.nullables"] = "true"  # else a NULL arrives as the default
         else:
             settings[f"{side}.converter"] = JSON_CONVERTER
             settings[f"{side}.converter.schemas.enable"] = "true" if kind == "json" else "false"
+            settings[f"{side}.converter.replace.null.with.default"] = "false"
     if kind == "avro":  # names of columns and tables that Avro doesn't allow are spelled otherwise
         settings |= {"schema.name.adjustment.mode": "avro", "field.name.adjustment.mode": "avro"}
     return settings
