@@ -1,13 +1,17 @@
 """Records as our capture writes them, and a decoder that reads them."""
 
 from collections.abc import Mapping
+from typing import Literal, get_args
 
-from replicator.captures import Described
+from replicator.captures import Described, RecordEncoder
+from replicator.codecs.avro import DebeziumAvroDecoder
+from replicator.codecs.avro.encoder import DebeziumAvroEncoder
 from replicator.codecs.debezium.decoder import DebeziumJsonDecoder
 from replicator.codecs.debezium.encoder import DebeziumJsonEncoder
 from replicator.codecs.debezium.modes import CAPTURED
 from replicator.events import Op, Relation, Values
-from replicator.records import Record, RowChange
+from replicator.partitions import RecordDecoder
+from replicator.records import Record, RegistrySchema, RowChange
 from replicator.tables import Catalog, Table
 
 
@@ -27,15 +31,28 @@ def described(table: Table, enums: Mapping[str, tuple[str, ...]] | None = None) 
     return Described(relation_of(table), table, key, enums or {})
 
 
-class RoundTrip:
-    """An encoder, and the decoder of what it writes, of one table."""
+Form = Literal["json", "json without schemas", "avro"]
+FORMS: tuple[Form, ...] = get_args(Form)
 
-    def __init__(self, catalog: Catalog, table: Table, *, with_schemas: bool) -> None:
+
+class RoundTrip:
+    """An encoder, and the decoder of what it writes, of one table; between them a registry, where they need one."""
+
+    def __init__(self, catalog: Catalog, table: Table, form: Form) -> None:
         self.topic = f"old.{table.name.schema}.{table.name.name}"
-        self.encoder = DebeziumJsonEncoder("old", "shop", with_schemas=with_schemas)
         self.described = described(table, catalog.enums)
-        self.encoder.shape(self.topic, self.described)
-        self.decoder = DebeziumJsonDecoder(catalog, {self.topic: table.name}, CAPTURED, "old")
+        tables = {self.topic: table.name}
+        self.encoder: RecordEncoder
+        self.decoder: RecordDecoder
+        if form == "avro":
+            self.encoder = DebeziumAvroEncoder("old", "shop")
+            self.decoder = DebeziumAvroDecoder(catalog, tables, CAPTURED, "old")
+        else:
+            self.encoder = DebeziumJsonEncoder("old", "shop", with_schemas=form == "json")
+            self.decoder = DebeziumJsonDecoder(catalog, tables, CAPTURED, "old")
+        for number, schema in enumerate(self.encoder.shape(self.topic, self.described), 1):
+            self.encoder.learn(schema, number)
+            self.decoder.learn(RegistrySchema("id", number), schema.text)
 
     def change(self, op: Op, before: Values | None, after: Values | None) -> RowChange:
         return RowChange(

@@ -11,7 +11,7 @@ from replicator.postgres.catalog import read_catalog
 from replicator.postgres.session import connect
 from replicator.tables import Catalog, TableName
 from tests import every_type, values
-from tests.debezium_records import RoundTrip
+from tests.debezium_records import FORMS, Form, RoundTrip
 from tests.fix_postgres import Database, MakeDatabase
 
 TABLE = TableName("crm", "here")
@@ -80,7 +80,7 @@ async def filled(database: Database, types: dict[str, list[str]]) -> tuple[Catal
         ]
 
 
-@pytest.mark.parametrize("with_schemas", [True, False])
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("version", [18, 15])
 @pytest.mark.parametrize("types", [every_type.VALUES, MORE, "built in"])
 async def test_every_value_comes_back(
@@ -90,7 +90,7 @@ async def test_every_value_comes_back(
     make_database: MakeDatabase,
     version: int,
     types: dict[str, list[str]] | str,
-    with_schemas: bool,
+    form: Form,
 ) -> None:
     """A row of every type, in all its values, is what it was after it was written and read, inserted or deleted."""
     if isinstance(types, str):
@@ -98,7 +98,7 @@ async def test_every_value_comes_back(
     types = {name: found for name, found in types.items() if version == 15 or name not in every_type.NO_XML}
     catalog, rows = await filled(make_database(server18 if version == 18 else server15), types)
     table = catalog.tables[TABLE]
-    both = RoundTrip(catalog, table, with_schemas=with_schemas)
+    both = RoundTrip(catalog, table, form)
     names = dict(zip(table.column_names, ["id", *types], strict=True))
     for row in rows:
         read = both.read(both.change(Op.INSERT, None, row))
@@ -111,16 +111,14 @@ async def test_every_value_comes_back(
         )
 
 
-@pytest.mark.parametrize("with_schemas", [True, False])
-async def test_unchanged_values_come_back(
-    make_database: MakeDatabase, server15: PostgresServer, with_schemas: bool
-) -> None:
+@pytest.mark.parametrize("form", FORMS)
+async def test_unchanged_values_come_back(make_database: MakeDatabase, server15: PostgresServer, form: Form) -> None:
     """An unchanged TOASTed value of any type is one after it was written and read."""
     catalog, rows = await filled(
         make_database(server15), {name: found[:1] for name, found in every_type.VALUES.items()}
     )
     table = catalog.tables[TABLE]
-    both = RoundTrip(catalog, table, with_schemas=with_schemas)
+    both = RoundTrip(catalog, table, form)
     row: Values = (rows[0][0], *[UNCHANGED] * (len(table.columns) - 1))
 
     assert both.read(both.change(Op.UPDATE, None, row)).after == row
