@@ -10,5 +10,6 @@ pytest_plugins = (
     "tests.fix_group",
     "tests.fix_migration",
     "tests.fix_kafka",
+    "tests.fix_capture",
     "tests.fix_kafka_source",
 )

@@ -57,11 +57,11 @@ def command(ctx: click.Context, file: Path, *, until: str | None, log_format: Lo
     async def run() -> int:
         return await Daemon(connectors, attempt, Notifier.from_environment(os.environ), options).run()
 
-    _collect_seldom()
+    collect_seldom()
     ctx.exit(uvloop.run(run()))
 
 
-def _collect_seldom() -> None:
+def collect_seldom() -> None:
     """Tell the garbage collector what this process is like: a fifth of a row's CPU time goes into looking for cycles.
 
     What was loaded so far stays for good. Rows on their way are tuples by the ten thousand, without a cycle among them.

@@ -15,10 +15,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from replicator.mapping import Mapping
-    from replicator.tables import Catalog, TableName
+    from replicator.tables import Catalog, Table, TableName
     from replicator.transforms import Transform
 
-__all__ = ["CompileError", "Problem", "Problems", "TableEntry", "TablePattern", "compile_mappings", "compile_partly"]
+__all__ = [
+    "CompileError",
+    "Problem",
+    "Problems",
+    "TableEntry",
+    "TablePattern",
+    "compile_mappings",
+    "compile_partly",
+    "old_tables",
+]
 
 
 def compile_mappings(
@@ -70,6 +79,25 @@ def compile_partly(
         if mapping not in lacking and (mapping.key_map is not None or mapping.name not in translated):
             check_key_types(mapping, problems)
     return Mappings(mappings), problems
+
+
+def old_tables(tables: Iterable[TableEntry], transforms: Iterable[Transform[Any, Any]], old: Catalog) -> list[Table]:
+    """The old tables that the mappings read; for who has nothing to do with the upgraded database.
+
+    Raises:
+        CompileError: kind CONFIG, when one of them doesn't exist.
+
+    """
+    problems = Problems()
+    declared = tuple(transforms)
+    names = [pair.old for pair in pairs_of(tables, declared, old, problems)]
+    for transform in declared:
+        for side in transform.old:
+            names.append(side.table)
+            if side.table not in old.tables:
+                problems.add(transform.name, side.table, "the old database has no such table", "Correct the decorator")
+    problems.refuse()
+    return [old.tables[name] for name in dict.fromkeys(names)]
 
 
 def _check_shared(mappings: tuple[Mapping, ...], problems: Problems) -> None:

@@ -123,7 +123,7 @@ def principal(error: Exception) -> tuple[ReplicatorError, Exception | None]:
     """
     leaves = list(_leaves(error))
     unforeseen = next((leaf for leaf in leaves if not isinstance(leaf, ReplicatorError)), None)
-    known = [leaf for leaf in leaves if isinstance(leaf, ReplicatorError)]
+    known = errors_of(error)
     if unforeseen is not None:
         known.append(
             ReplicatorError(
@@ -135,6 +135,11 @@ def principal(error: Exception) -> tuple[ReplicatorError, Exception | None]:
         )
     order = (Action.YIELD, Action.STOP, Action.ISOLATE, Action.RETRY)
     return min(known, key=lambda one: order.index(one.action)), unforeseen
+
+
+def errors_of(error: Exception) -> list[ReplicatorError]:
+    """Ours, of a possibly grouped failure."""
+    return [leaf for leaf in _leaves(error) if isinstance(leaf, ReplicatorError)]
 
 
 def _leaves(error: Exception) -> Iterator[Exception]:

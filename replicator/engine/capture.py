@@ -130,14 +130,15 @@ class Capture:
         taking = asyncio.ensure_future(self._source.take())
         try:
             while True:
-                await asyncio.wait({stopping, taking}, timeout=self._until_beat(), return_when=asyncio.FIRST_COMPLETED)
+                timeout = None if self._open else self._until_beat()
+                await asyncio.wait({stopping, taking}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
                 if stop.is_set():
                     return
                 if taking.done():
                     portion = taking.result()
                     taking = asyncio.ensure_future(self._source.take())
                     await self._put(portion, stop)
-                elif not self._open and self._until_beat() == 0:
+                elif timeout is not None:
                     await self._begin()
                     await self._commit(self._position)
         finally:
@@ -191,6 +192,8 @@ class Capture:
         self._moved.set()
         now = self._clock()
         self._status.position = self._format_lsn(position)
+        self._status.produced(self._recording.produced_records, self._recording.produced_bytes)
+        self._recording.produced_records = self._recording.produced_bytes = 0
         commits = self._recording.commits
         if commits:
             self._status.applied(

@@ -78,6 +78,8 @@ class Recording:
 
     Attributes:
         count: records that were added since the last `flush`.
+        produced_records: all that were added; likewise
+        produced_bytes: of their keys and values.
         rows: changes by table and operation, and
         commits: commit times of transactions that ended, since the last `clear`.
 
@@ -94,6 +96,8 @@ class Recording:
         tombstones: bool,
     ) -> None:
         self.count = 0
+        self.produced_records = 0
+        self.produced_bytes = 0
         self.rows: Counter[tuple[str, str]] = Counter()
         self.commits: list[float] = []
         self._source = source
@@ -146,7 +150,7 @@ class Recording:
         if type(item) is Captured:
             event, lsn = item
             if event.transaction is not self._transaction:
-                self._enter(event.transaction.xid, event.transaction, now)
+                self._enter(event.transaction, now)
             shape = self._shapes.get(event.relation) or await self._shape(event.relation)
             self._change(event, lsn, shape, now)
         elif isinstance(item, Commit):
@@ -162,26 +166,29 @@ class Recording:
             records = self._pending[topic] = []
         records.append(record)
         self.count += 1
+        self.produced_records += 1
+        self.produced_bytes += len(record.key or b"") + len(record.value or b"")
 
-    def _enter(self, xid: int, transaction: Transaction, now: float) -> None:
+    def _enter(self, transaction: Transaction, now: float) -> None:
         self._transaction = transaction
-        self._id = f"{xid}:{transaction.commit_lsn}"
+        self._id = str(transaction.xid)
         self._order = 0
         self._orders.clear()
-        if self._topics.transactions is not None:
-            self._mark(TransactionMark(self._id, None, (), transaction.commit_time), now)
+        self._mark(transaction, now, None)
 
     def _leave(self, commit: Commit, now: float) -> None:
+        transaction, self._transaction = self._transaction, None
         self.commits.append(commit.transaction.commit_time)
-        if self._transaction is not None and self._topics.transactions is not None:
-            tables = tuple(self._orders.items())
-            self._mark(TransactionMark(self._id, self._order, tables, commit.transaction.commit_time), now)
-        self._transaction = None
         self._last_commit = commit.end_lsn
+        if transaction is not None:
+            self._mark(transaction, now, self._order)
 
-    def _mark(self, mark: TransactionMark, now: float) -> None:
-        assert self._topics.transactions is not None
-        self._put(self._topics.transactions, Encoded(*self._encoder.mark(mark, now)))
+    def _mark(self, transaction: Transaction, now: float, events: int | None) -> None:
+        """A transaction's beginning, or its end with the number of its events."""
+        if self._topics.transactions is not None:
+            identity = f"{self._id}:{transaction.commit_lsn}"
+            mark = TransactionMark(identity, events, tuple(self._orders.items()), transaction.commit_time)
+            self._put(self._topics.transactions, Encoded(*self._encoder.mark(mark, now)))
 
     def _change(self, event: ChangeEvent, lsn: int, shape: _Shape, now: float) -> None:
         encoder, relation = self._encoder, event.relation

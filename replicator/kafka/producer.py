@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -85,17 +84,12 @@ class KafkaLog:
         capture: its `capture`.
         connector: its name.
 
-    Attributes:
-        records, bytes: produced so far, by topic: keys and values.
-
     Raises:
         ReplicatorError: CONFIG for a setting that librdkafka or we refuse.
 
     """
 
     def __init__(self, stream: KafkaStream, capture: Capture, connector: str) -> None:
-        self.records: Counter[str] = Counter()
-        self.bytes: Counter[str] = Counter()
         self._connector = connector
         self._partitions = capture.partitions
         self._scrub: Scrub = scrub_of(stream)
@@ -153,7 +147,6 @@ class KafkaLog:
     async def produce(self, topic: str, records: Iterable[Encoded]) -> None:
         """See `captures.TransactionalLog`."""
         producer = self._opened()
-        count = size = 0
         for key, value, headers in records:
             given: dict[str, Any] = {"headers": list(headers)} if headers else {}
             if key is None:
@@ -167,10 +160,6 @@ class KafkaLog:
                     self._check()
                 except KafkaException as error:
                     raise self._error(error, f"producing to topic {topic}") from error
-            count += 1
-            size += len(key or b"") + len(value or b"")
-        self.records[topic] += count
-        self.bytes[topic] += size
         producer.poll(0)
         self._check()
 

@@ -25,6 +25,16 @@ def transaction_topic(prefix: str) -> str:
     return f"{prefix}.transaction"
 
 
+def message_topic(prefix: str) -> str:
+    """Where logical messages go."""
+    return f"{prefix}.message"
+
+
+def heartbeat_topic(prefix: str) -> str:
+    """Where heartbeats go (`topic.heartbeat.prefix`)."""
+    return f"__debezium-heartbeat.{prefix}"
+
+
 class Topics:
     """Of one connector.
 

@@ -355,9 +355,8 @@ class SlotChangeLog:
                     Message(item.prefix, item.content, item.lsn, transaction.xid, transaction.commit_time)
                 )
                 self._grow(size)
-        elif item.lsn >= self._skip:
-            # Where the slot begins again, everything at or after the position is sent again.
-            self._parts.append(_Part([Message(item.prefix, item.content, item.lsn, 0)], size, item.lsn + 1))
+        elif item.lsn > self._skip:  # the end of its record
+            self._parts.append(_Part([Message(item.prefix, item.content, item.lsn, 0)], size, item.lsn))
             self._pending_bytes += size
 
     def _drop_echo(self, name: str) -> None:

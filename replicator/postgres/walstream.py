@@ -21,6 +21,7 @@ from psycopg import pq, sql
 from replicator.errors import ErrorKind, ReplicatorError
 from replicator.postgres.lsn import format_lsn
 from replicator.postgres.session import connect
+from replicator.postgres.slots import left_out
 from replicator.postgres.sqlstate import driver_errors, kind_of, to_error
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ _STATUS: Final = struct.Struct(">cQQQqB")  # 'r', written, flushed, applied, our
 _EPOCH_SECONDS: Final = 946_684_800
 _MESSAGES_MAX: Final = 128  # a callback: 0.3 to 0.6 ms with decoding, which whoever writes to the target may wait
 _BYTES_MAX: Final = 1 << 20
-_GATHER_SECONDS: Final = 0.002  # while nobody waits: one look for what the server sent row by row
+_GATHER_SECONDS: Final = 0.008  # while nobody waits: one look for what the server sent row by row, and it goes in packs
+_ATTEND_ROUNDS: Final = 16  # of a callback each: what has come since the last look is read before the next batch is cut
 _CONFIRM_SECONDS: Final = 0.05  # confirmations are gathered for this long
 _TIMEOUT_SECONDS_MAX: Final = 60.0  # where the server's own is longer or off, a dead connection shows after this
 _CLOSE_SECONDS_MAX: Final = 2.0
@@ -50,6 +52,7 @@ class WalStream:
 
     Attributes:
         confirmed: what is reported as written, flushed and applied: an LSN that the target has committed durably.
+        backend_pid: the server's process that sends.
 
     """
 
@@ -70,7 +73,7 @@ class WalStream:
         self._timeout = timeout
         self._loop = asyncio.get_running_loop()
         self._socket = self._pgconn.socket
-        self._backend_pid = self._pgconn.backend_pid
+        self.backend_pid = self._pgconn.backend_pid
         self._heard_at = self._loop.time()
         self._sent_at = 0.0
         self._paused = False
@@ -87,11 +90,6 @@ class WalStream:
         # What the server sent together with its answer is in libpq already: the socket won't tell.
         self._read_again()
         self._report()
-
-    @property
-    def backend_pid(self) -> int:
-        """The server's process that sends; known after the end, too."""
-        return self._backend_pid
 
     @classmethod
     async def open(
@@ -165,8 +163,9 @@ class WalStream:
     def attend(self) -> None:
         """Somebody waits: read what is there now, and then whenever there is more."""
         relaxed, self._relaxed = self._relaxed, False
-        if relaxed and not self._paused and not self._ended:
-            self._readable()
+        for _ in range(_ATTEND_ROUNDS if relaxed else 0):
+            if self._paused or self._ended or not self._readable():
+                return
 
     def _arm(self) -> None:
         if not self._armed:
@@ -187,7 +186,8 @@ class WalStream:
             self._again.cancel()
             self._again = None
 
-    def _readable(self) -> None:
+    def _readable(self) -> bool:
+        """Read a callback's worth, and arm for the next; returns whether more is there."""
         self._unread()
         messages: list[bytes] = []
         error: ReplicatorError | None = None
@@ -208,6 +208,7 @@ class WalStream:
             self._die(error)
         elif not self._paused and not self._ended:
             self._wait_for_more(more=more)
+        return more
 
     def _wait_for_more(self, *, more: bool) -> None:
         if more:
@@ -250,7 +251,7 @@ class WalStream:
     def _notice(self, diagnostic: psycopg.errors.Diagnostic) -> None:
         """PostgreSQL 18 only warns where a publication did not exist yet, and leaves all changes out; 17 fails."""
         if diagnostic.sqlstate == _NOT_THERE_YET and diagnostic.severity_nonlocalized == "WARNING":
-            self._warned = _left_out(diagnostic.message_primary or "")
+            self._warned = left_out(diagnostic.message_primary or "")
 
     def _end_of_stream(self) -> ReplicatorError:
         result = self._pgconn.get_result()
@@ -259,7 +260,7 @@ class WalStream:
             return ReplicatorError("the server ended the replication stream", kind=ErrorKind.CONNECTION)
         said = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b""
         if state == _UNDEFINED_OBJECT:
-            return _left_out(said.decode(errors="replace"))
+            return left_out(said.decode(errors="replace"))
         return ReplicatorError(
             f"the server ended the replication stream: {said.decode(errors='replace')}",
             kind=kind_of(state.decode()),
@@ -381,15 +382,6 @@ class WalStream:
                 await arrived.wait()
             finally:
                 self._loop.remove_reader(self._socket)
-
-
-def _left_out(said: str) -> ReplicatorError:
-    return ReplicatorError(
-        f"the source's stream has a gap: {said}",
-        kind=ErrorKind.CONFIG,
-        hint="The publication was made, or made again, after changes that the slot should send: they are in no stream."
-        " Drop the slot, let the connector make it again, and begin with a new backfill",
-    )
 
 
 def _literal(text: str) -> str:

@@ -87,6 +87,12 @@ APPLIED_ROWS: Final = Metric(
     (*_FEED_LABELS, TABLE, OPERATION),
     "Rows written to the target, by target table and operation.",
 )
+PRODUCED_RECORDS: Final = Metric(
+    "replicator_produced_records", _COUNTER, _FEED_LABELS, "Records that a capture has committed in Kafka."
+)
+PRODUCED_BYTES: Final = Metric(
+    "replicator_produced_bytes", _COUNTER, _FEED_LABELS, "Bytes of their keys and values, before compression."
+)
 BATCH_ROWS: Final = Metric("replicator_batch_rows", _HISTOGRAM, _FEED_LABELS, "Rows written by one target transaction.")
 APPLY_SECONDS: Final = Metric(
     "replicator_apply_seconds", _HISTOGRAM, _FEED_LABELS, "First statement to committed, of one target transaction."
@@ -143,6 +149,8 @@ ALL: Final = (
     LAST_APPLIED,
     APPLIED_TRANSACTIONS,
     APPLIED_ROWS,
+    PRODUCED_RECORDS,
+    PRODUCED_BYTES,
     BATCH_ROWS,
     APPLY_SECONDS,
     COMMIT_LAG,

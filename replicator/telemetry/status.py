@@ -197,6 +197,7 @@ class FeedStatus:
         clock_offset: source's clock minus ours, in seconds; None before it was measured.
         transactions_applied: source transactions since this process began.
         rows_applied: by (target table, one of `OPERATIONS`) since this process began; `declare` makes the label sets.
+        produced_records, produced_bytes: of a capture: put into the log, and committed, since this process began.
         retries: by error kind since this process began.
         dead_letters: parked now; None before it was asked.
         retained_wal_bytes: WAL that the slot holds back.
@@ -225,6 +226,8 @@ class FeedStatus:
     rows_applied: Counter[tuple[str, str]] = field(default_factory=Counter)
     row_rate: Rate = field(default_factory=Rate)
     transaction_rate: Rate = field(default_factory=Rate)
+    produced_records: int = 0
+    produced_bytes: int = 0
     retries: Counter[str] = field(default_factory=Counter)
     dead_letters: int | None = None
     retained_wal_bytes: int | None = None
@@ -300,6 +303,11 @@ class FeedStatus:
             self.commit_lag_seconds.observe(max(0.0, now - commit_time))
         if transactions > len(ends):
             self.commit_lag_seconds.observe(max(0.0, now - sum(ends) / len(ends)), transactions - len(ends))
+
+    def produced(self, records: int, size: int) -> None:
+        """These records, and bytes of keys and values, were committed in the log."""
+        self.produced_records += records
+        self.produced_bytes += size
 
     def measured(self, now: float, seconds: float) -> None:
         """A heartbeat took this long from its commit on the source until the target's checkpoint had passed it."""

@@ -1,0 +1,79 @@
+"""`replicator capture`: the old database's changes into Kafka, in Debezium's format."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import uvloop
+
+from replicator.commands.options import connector_of, file_argument
+from replicator.commands.run import collect_seldom
+from replicator.config import Address, Connector
+from replicator.daemon.capturing import CAPTURE, CaptureLifecycle
+from replicator.daemon.logs import configure_logging
+from replicator.daemon.notify import Notifier
+from replicator.daemon.supervisor import Daemon, RunOptions
+
+if TYPE_CHECKING:
+    from replicator.daemon.logs import LogFormat
+
+
+@click.command("capture")
+@file_argument
+@click.option(
+    "--until",
+    type=click.Choice(["caught-up"]),
+    help="End with 0 once everything is in Kafka that was committed when this began.",
+)
+@click.option(
+    "--listen",
+    default="127.0.0.1:8651",
+    show_default=True,
+    metavar="HOST:PORT",
+    help="For its own /metrics, /livez, /readyz and API; port 0 takes a free one.",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["auto", "json", "console"]),
+    default="auto",
+    show_default=True,
+    help="auto: console on a terminal, else JSON lines.",
+)
+@click.option("--verbose", is_flag=True, help="Log at DEBUG.")
+@click.pass_context
+def command(
+    ctx: click.Context, file: Path, *, until: str | None, listen: str, log_format: LogFormat, verbose: bool
+) -> None:
+    """Put the old database's changes into Kafka, in Debezium's format: for one without Kafka Connect.
+
+    FILE is a connector with a section stream.capture; `replicator run` on the same file reads what this writes. SIGTERM
+    or SIGINT ends it after the transaction at hand; a second one ends it at once, and nothing is lost or doubled.
+    """
+    connector = _listening(connector_of(file), listen)
+    configure_logging(log_format, verbose=verbose)
+    options = RunOptions(until_caught_up=until is not None)
+
+    def attempt(connector: Connector) -> CaptureLifecycle:
+        return CaptureLifecycle(connector, until_caught_up=options.until_caught_up)
+
+    async def run() -> int:
+        daemon = Daemon([connector], attempt, Notifier.from_environment(os.environ), options)
+        daemon.statuses[0].forward.feed = CAPTURE
+        return await daemon.run()
+
+    collect_seldom()
+    ctx.exit(uvloop.run(run()))
+
+
+def _listening(connector: Connector, listen: str) -> Connector:
+    """The connector with this process's own address in place of the daemon's."""
+    try:
+        address = Address.parse(listen)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--listen") from error
+    if not address.loopback and connector.http.token is None:
+        raise click.BadParameter("an address beyond loopback needs http.token in the connector", param_hint="--listen")
+    return connector.model_copy(update={"http": connector.http.model_copy(update={"listen": address})})
