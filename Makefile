@@ -6,10 +6,10 @@ BIN    := $(VENV)/bin
 JOBS   ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint pytest parts bench format clean
+.PHONY: help venv demo demo-kafka test lint pytest parts bench format clean
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # Stamps keep repeated runs fast: pip is asked only when pyproject.toml has changed.
 $(BIN)/python:
@@ -27,6 +27,10 @@ venv: $(VENV)/.dev ## create .venv with everything that development needs
 
 demo: $(VENV)/.demo ## two PostgreSQL servers, a live workload, a migration, the proof
 	$(BIN)/replicator demo $(ARGS)
+
+demo-kafka: $(VENV)/.demo ## the same through a real Kafka (Java, Maven); CAPTURE=debezium fills it by Kafka Connect
+	@$(BIN)/python -m replicator.demo.kafka_parts fetch
+	$(BIN)/replicator demo --kafka $(or $(CAPTURE),capture) $(ARGS)
 
 test: lint pytest ## every check: lint, format, types, import rules, tests
 
