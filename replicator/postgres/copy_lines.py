@@ -11,15 +11,16 @@ https://www.postgresql.org/docs/current/sql-copy.html, "Text Format".
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from replicator.events import Values
 
 _BLOCK_ROWS: Final = 1000
 _NULL: Final = b"\\N"
+_join: Final[Callable[[Any], bytes]] = b"\t".join
 _SPECIAL: Final = re.compile(rb"[\\\t\n\r]").search
 
 
@@ -29,14 +30,12 @@ def copy_blocks(rows: Sequence[Values]) -> Iterator[bytes]:
 
 
 def _lines(rows: Sequence[Values]) -> bytes:
-    join = b"\t".join
-    lines, nulls = [], 0
-    for row in rows:
-        if None in row:
-            nulls += row.count(None)
-            lines.append(join([_NULL if value is None else value for value in row]))  # type: ignore[misc] # bytes
-        else:
-            lines.append(join(row))  # type: ignore[arg-type] # bytes: a write holds nothing that is UNCHANGED
+    nulls = 0
+    try:
+        lines = list(map(_join, rows))
+    except TypeError:  # a NULL: a write holds nothing that is UNCHANGED
+        nulls = sum(row.count(None) for row in rows)
+        lines = [_join([_NULL if value is None else value for value in row] if None in row else row) for row in rows]
     lines.append(b"")
     text = b"\n".join(lines)
     if (

@@ -30,6 +30,7 @@ MARKER_PREFIX: Final = "replicator"
 _EVENT_BYTES: Final = 300  # an event's tuples, and its places in lists
 _VALUE_BYTES: Final = 48  # a bytes object, without its content, and its place
 _IDLE_SECONDS: Final = 1.0
+_ROWS_MAX: Final = 10_000  # of a batch, until one is asked for
 _MESSAGES_SINCE: Final = 140_000  # pgoutput's option `messages`
 _DROP_ALL: Final = 1 << 62  # an ordinal that no transaction reaches
 
@@ -126,6 +127,7 @@ class SlotSource:
         self._nudged_until = 0.0
         self._idle_at = 0.0
         self._paused = False
+        self._rows_max = _ROWS_MAX
         self._reset(Position(0))
 
     def _reset(self, position: Position) -> None:
@@ -184,6 +186,7 @@ class SlotSource:
         if self._stream is None:
             raise ReplicatorError("the source was not started", kind=ErrorKind.INTERNAL)
         loop = asyncio.get_running_loop()
+        self._rows_max = rows_max
         self._stream.attend()
         while True:
             self._arrived.clear()
@@ -285,8 +288,15 @@ class SlotSource:
         self._failure = error
         self._arrived.set()
 
+    def _is_full(self) -> bool:
+        """Whether enough waits: a batch beside the next one. What is decoded late is still in the processor's cache,
+        and a server that waits for us sends in packs, which costs it half.
+        """
+        return self._backlog.pending_bytes > self._buffer_bytes_max or self.ready_rows >= 2 * self._rows_max
+
     def _relieve(self) -> None:
-        if self._paused and self._stream is not None and self._backlog.pending_bytes <= self._buffer_bytes_max // 2:
+        few = self._backlog.pending_bytes <= self._buffer_bytes_max // 2 and self.ready_rows <= self._rows_max
+        if few and self._paused and self._stream is not None:
             self._paused = False
             self._stream.resume()
 
@@ -308,7 +318,7 @@ class SlotSource:
                     self._boundary(item)
         finally:
             self._arrived.set()
-        if self._backlog.pending_bytes > self._buffer_bytes_max and not self._paused and self._stream is not None:
+        if self._is_full() and not self._paused and self._stream is not None:
             self._paused = True
             self._stream.pause()
 

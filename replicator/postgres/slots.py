@@ -110,6 +110,16 @@ def _usable(name: str, slot: dict[str, Any], database: str, *, standby: bool) ->
         )
 
 
+def left_out(said: str) -> ReplicatorError:
+    """The error for a stream that lacks changes: the server said so, in these words."""
+    return ReplicatorError(
+        f"the source's stream has a gap: {said}",
+        kind=ErrorKind.CONFIG,
+        hint="The publication was made, or made again, after changes that the slot should send: they are in no stream."
+        " Drop the slot, let the connector make it again, and begin with a new backfill",
+    )
+
+
 def lost_slot(name: str, why: str, range_lost: str) -> ReplicatorError:
     """The error for changes that no slot will send any more."""
     return ReplicatorError(
