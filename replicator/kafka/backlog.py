@@ -27,9 +27,11 @@ class Reading:
     Attributes:
         partition: topic and number.
         read: the next offset: everything before it is in the backlog, was given out, or says nothing to this feed.
+        seen: the next offset that was read; above `read` where something is held that waits for other partitions.
         noted: the next offset that was given out.
         pending: how many of its events wait.
         sequences: what was seen of its order.
+        at_end: it was read to its end.
 
     """
 
@@ -38,6 +40,12 @@ class Reading:
     noted: int
     pending: int = 0
     sequences: Sequences = field(default_factory=Sequences)
+    seen: int = 0
+    at_end: bool = False
+
+    def __post_init__(self) -> None:
+        """Nothing is held at the beginning."""
+        self.seen = self.read
 
 
 class Backlog:
@@ -46,17 +54,20 @@ class Backlog:
     Attributes:
         number: of the next transaction.
         events: that wait.
+        open: more events of the last transaction are to come.
 
     """
 
     def __init__(self, yielded: Yielded) -> None:
         self.number = 0
+        self.open = False
         self.events: list[ChangeEvent] = []
         self._yielded = yielded
         self._places: list[tuple[Reading, int]] = []
         self._sizes: list[int] = []  # cumulative since the beginning, so that a cut is a binary search
         self._total = 0
         self._given_bytes = 0
+        self._ends: dict[int, tuple[Reading, int]] = {}
 
     @property
     def bytes(self) -> int:
@@ -79,16 +90,23 @@ class Backlog:
         self._sizes.append(self._total)
         reading.pending += 1
 
-    def cut(self, rows_max: int, bytes_max: int, readings: Iterable[Reading]) -> Batch | None:
+    def end(self, reading: Reading, next_offset: int) -> None:
+        """The last transaction is complete, and that is told by a partition of its own, up to this offset."""
+        self._ends[self.number - 1] = reading, next_offset
+        reading.pending += 1
+
+    def cut(self, rows_max: int, bytes_max: int, readings: Iterable[Reading], *, forced: bool = False) -> Batch | None:
         """The next batch with events: whole transactions within the limits, or a part of a larger one.
 
         Args:
             rows_max: limit of events, at least 1.
             bytes_max: limit of estimated memory; one event is given out whatever its size.
             readings: all partitions; what was read of them without an event, behind what is given out, goes along.
+            forced: nothing more can arrive before something is given out, so the beginning of an open transaction will
+                do that is within the limits.
 
         Returns:
-            None when there is nothing.
+            None when there is nothing, or only such a beginning.
 
         """
         events = self.events
@@ -97,15 +115,17 @@ class Backlog:
         rows = min(len(events), rows_max, max(1, bisect_right(self._sizes, self._given_bytes + bytes_max)))
         whole = True
         last = events[rows - 1].transaction
-        if rows < len(events) and events[rows].transaction is last:
+        if events[rows].transaction is last if rows < len(events) else self.open:
             start = bisect_left(events, last.at or 0, hi=rows, key=lambda event: event.transaction.at or 0)
             whole = start > 0
+            if not whole and rows == len(events) and rows < rows_max and not forced:
+                return None
             rows = start or rows
         return self._give(rows, readings, whole=whole)
 
     def idle(self, readings: Iterable[Reading]) -> Batch | None:
         """A batch without events that only moves the position; None while events wait, or where nothing was read."""
-        if self.events:
+        if self.events or self.open:
             return None
         moved = [reading for reading in readings if reading.read > reading.noted]
         if not moved:
@@ -146,6 +166,11 @@ class Backlog:
             reading.pending -= 1
             reading.noted = next_offset
             self._yielded.note(event.transaction.at or 0, reading.partition, next_offset)
+        for done in [one for one in self._ends if one < number or (whole and one == number)]:
+            reading, next_offset = self._ends.pop(done)
+            reading.pending -= 1
+            reading.noted = next_offset
+            self._yielded.note(done, reading.partition, next_offset)
         if whole:
             self._note((one for one in readings if not one.pending and one.read > one.noted), number)
         times = [event.transaction.commit_time for event in events]

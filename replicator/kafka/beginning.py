@@ -20,6 +20,7 @@ class Beginning:
         admin: asks the brokers.
         ledger: knows how far each partition is applied.
         topics: those that are read.
+        whole: each must have one partition, since whole transactions are put together.
 
     Attributes:
         topics: those that are read.
@@ -27,9 +28,10 @@ class Beginning:
 
     """
 
-    def __init__(self, admin: Admin, ledger: Ledger, topics: Collection[str]) -> None:
+    def __init__(self, admin: Admin, ledger: Ledger, topics: Collection[str], *, whole: bool = False) -> None:
         self.topics = frozenset(topics)
         self.found: Mapping[str, Topic] = {}
+        self._whole = whole
         self._admin = admin
         self._ledger = ledger
 
@@ -38,10 +40,18 @@ class Beginning:
 
         Raises:
             ReplicatorError: LOG_LOST when a topic that had been begun is gone, or was made again, or has other
-                partitions, or the cluster is another one; CONNECTION, PERMISSION.
+                partitions, or the cluster is another one; CONFIG for a topic of several partitions where transactions
+                are to be whole; CONNECTION, PERMISSION.
 
         """
         found = await self._admin.topics(self.topics)
+        divided = sorted(name for name, topic in found.items() if self._whole and topic.partitions > 1)
+        if divided:
+            raise ReplicatorError(
+                f"stream.atomic needs topics of one partition, and {', '.join(divided)} has more",
+                kind=ErrorKind.CONFIG,
+                hint="Set stream.atomic: false, or have the producer write to topics of one partition",
+            )
         begun = await self._ledger.offsets()
         gone = sorted({topic for topic, _ in begun if topic in self.topics and topic not in found})
         if gone:

@@ -75,6 +75,10 @@ class Member(Protocol):
     async def revoked(self, partitions: Collection[Partition], seconds: float) -> None:
         """These are given up when this returns, at the latest after so long."""
 
+    @property
+    def wanted(self) -> Collection[Partition]:
+        """Partitions to read though the buffer is full: what is in it waits for them. Asked from the thread."""
+
     def lost(self, partitions: Collection[Partition]) -> None:
         """These belong to others already."""
 
@@ -110,6 +114,7 @@ class GroupThread:
         log: Log,
     ) -> None:
         self._topics = sorted(topics)
+        self._cooperative = "cooperative" in str(settings["partition.assignment.strategy"])
         self._member = member
         self._bytes_max = bytes_max
         self._grace = grace_seconds
@@ -131,6 +136,11 @@ class GroupThread:
             raise bad_setting(error, scrub) from None
         self._thread = threading.Thread(target=self._run, name="kafka consumer", daemon=True)
         self._thread.start()
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing more is read until something is released."""
+        return not self._room.is_set()
 
     # --- from the event loop ------------------------------------------------------------------------------------
 
@@ -232,8 +242,14 @@ class GroupThread:
         consumer = self._consumer
         self._paused = True
         consumer.pause(consumer.assignment())
+        wanted: Collection[Partition] = frozenset()
         while not self._room.is_set():
             self._answer()
+            if self._member.wanted != wanted:
+                consumer.pause(consumer.assignment())
+                wanted = self._member.wanted
+                assigned = {(one.topic, one.partition): one for one in consumer.assignment()}
+                consumer.resume([assigned[one] for one in wanted if one in assigned])
             arrival = consumer.poll(_POLL_SECONDS)
             if arrival is not None:
                 self._held.append(arrival)
@@ -294,7 +310,10 @@ class GroupThread:
         if partitions and not self._ending:
             begin = self._wait_for(self._member.assigned(_pairs(partitions)), "taking partitions over")
         assigned = [TopicPartition(topic, number, offset) for (topic, number), offset in begin.items()]
-        consumer.incremental_assign(assigned)
+        if self._cooperative:
+            consumer.incremental_assign(assigned)
+        else:
+            consumer.assign(assigned)
         if self._paused and assigned:
             consumer.pause(assigned)
 
@@ -302,12 +321,18 @@ class GroupThread:
         self._hand_over()
         if not self._ending:  # else the session is over, and has given all up
             self._wait_for(self._member.revoked(_pairs(partitions), self._grace * 0.9), "giving partitions up")
-        consumer.incremental_unassign(partitions)
+        self._unassign(consumer, partitions)
 
     def _lose(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._held.clear()
         self._tell(self._member.lost, _pairs(partitions))
-        consumer.incremental_unassign(partitions)
+        self._unassign(consumer, partitions)
+
+    def _unassign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        if self._cooperative:
+            consumer.incremental_unassign(partitions)
+        else:
+            consumer.unassign()
 
 
 def size_of(record: Record) -> int:

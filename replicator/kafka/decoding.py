@@ -13,12 +13,13 @@ from replicator.errors import ErrorKind, ReplicatorError
 from replicator.events import ChangeEvent, Op, Transaction
 from replicator.kafka.consumer import End, size_of
 from replicator.kafka.replays import OutOfOrderError
-from replicator.records import Record, RowChange
+from replicator.records import Record, RowChange, TransactionMark
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
     from replicator.events import Values
+    from replicator.kafka.atomic import Merge
     from replicator.kafka.backlog import Backlog, Reading
     from replicator.partitions import Partition, RecordDecoder, Registry
     from replicator.records import Decoded, RegistrySchema
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 _EVENT_BYTES: Final = 600  # an event with its transaction, its tuples, and its places in lists
 _VALUE_BYTES: Final = 48  # a bytes object, without its content, and its place
 _SLICE_SECONDS: Final = 0.005
+_SETTLED_SECONDS: Final = 5.0
+"""After so long without any record, what waits for others at the beginning of a feed waits in vain."""
 
 
 class Decoding:
@@ -40,7 +43,12 @@ class Decoding:
         backlog: gets the events.
         partitions_of: how many partitions a topic has.
         release: what was handed over is not held any more; bytes.
+        full: whether there is no room for more.
         progressed: something was read.
+        merge: puts whole transactions together, where the connector asks for them.
+
+    Attributes:
+        wanted: partitions that must be read though there is no room.
 
     """
 
@@ -54,7 +62,9 @@ class Decoding:
         backlog: Backlog,
         partitions_of: Callable[[str], int],
         release: Callable[[int], None],
+        full: Callable[[], bool],
         progressed: Callable[[], None],
+        merge: Merge | None = None,
     ) -> None:
         self._decoder = decoder
         self._registry = registry
@@ -63,8 +73,11 @@ class Decoding:
         self._backlog = backlog
         self._partitions_of = partitions_of
         self._release = release
+        self._full = full
         self._progressed = progressed
         self._waiting: deque[Record | End] = deque()
+        self._merge = merge
+        self.wanted: frozenset[Partition] = frozenset()
         self._more = asyncio.Event()
         self._log = structlog.get_logger("replicator.kafka")
 
@@ -92,16 +105,36 @@ class Decoding:
 
         """
         while True:
-            await self._more.wait()
+            settled = not await self._arrivals()
             self._more.clear()
-            while self._waiting:
+            while self._waiting or settled:
                 try:
                     needed = self._slice(time.monotonic() + _SLICE_SECONDS)
+                    if self._merge is not None:
+                        self._give_out(self._merge, settled=settled)
                 finally:
                     self._progressed()
+                settled = False
                 if needed:
                     await self._learn(needed)
                 await asyncio.sleep(0)
+
+    async def _arrivals(self) -> bool:
+        """Wait for more; False when a merge has waited long enough."""
+        if self._merge is None:
+            return await self._more.wait()
+        try:
+            async with asyncio.timeout(_SETTLED_SECONDS):
+                return await self._more.wait()
+        except TimeoutError:
+            return not all(reading.at_end for reading in self._readings.values())
+
+    def _give_out(self, merge: Merge, *, settled: bool) -> None:
+        merge.work(full=self._full(), settled=settled)
+        self.wanted = merge.wanted()
+        for reading in self._readings.values():
+            held = merge.first_held(reading.partition)
+            reading.read = reading.seen if held is None else held
 
     def _slice(self, until: float) -> Collection[RegistrySchema]:
         """Decode for a while; returns schemas without which the next record can't be read."""
@@ -110,16 +143,20 @@ class Decoding:
             waiting = self._waiting
             record = waiting[0]
             reading = readings.get((record.topic, record.partition))
-            if reading is None or record.offset < reading.read:
+            if reading is None or record.offset < reading.seen:
                 pass  # given up meanwhile, or read before
             elif type(record) is End:
-                reading.read = record.offset
+                reading.seen = record.offset
+                reading.at_end = True
             else:
                 assert isinstance(record, Record)
                 if needed := decoder.needs(record):
                     return needed
                 self._say(record, decoder.decode(record), reading)
-                reading.read = record.offset + 1
+                reading.seen = record.offset + 1
+                reading.at_end = False
+            if reading is not None and self._merge is None:
+                reading.read = reading.seen
             waiting.popleft()
             if type(record) is Record:
                 self._release(size_of(record))
@@ -136,18 +173,23 @@ class Decoding:
             self._decoder.learn(schema, await self._registry.schema(schema))
 
     def _say(self, record: Record, decoded: Decoded, reading: Reading) -> None:
+        if type(decoded) is TransactionMark and self._merge is not None:
+            self._merge.end(reading, record, decoded)
         if type(decoded) is not RowChange or decoded.relation.table not in self._tables:
             return
         if decoded.sequence is not None and decoded.op is not Op.READ and not self._is_new(record, decoded, reading):
             return
         if decoded.op is Op.TRUNCATE and self._partitions_of(record.topic) > 1:
             raise _unordered(record, decoded.relation.table)
+        size = _EVENT_BYTES + _size(decoded.before) + _size(decoded.after)
+        self._release(-size)  # held now in another form
+        if self._merge is not None:
+            self._merge.add(reading, record, decoded, size)
+            return
         backlog = self._backlog
         transaction = Transaction(decoded.xid, decoded.lsn, decoded.commit_time, backlog.number)
         backlog.number += 1
         event = ChangeEvent(decoded.op, decoded.relation, decoded.before, decoded.after, transaction, 1)
-        size = _EVENT_BYTES + _size(decoded.before) + _size(decoded.after)
-        self._release(-size)  # held now in another form
         backlog.add(event, reading, record.offset + 1, size)
 
     def _is_new(self, record: Record, change: RowChange, reading: Reading) -> bool:

@@ -15,6 +15,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from replicator.errors import ErrorKind, ReplicatorError
 from replicator.events import Position
+from replicator.kafka.atomic import Merge
 from replicator.kafka.backlog import Backlog, Reading
 from replicator.kafka.consumer import GroupThread, Trouble
 from replicator.kafka.decoding import Decoding
@@ -22,6 +23,7 @@ from replicator.kafka.drain import Drain
 from replicator.kafka.errors import Scrub, kind_of, mapped
 from replicator.kafka.logs import Log
 from replicator.kafka.offsets import Yielded
+from replicator.kafka.probe import Probe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
@@ -32,14 +34,13 @@ if TYPE_CHECKING:
     from replicator.kafka.admin import Admin
     from replicator.kafka.beginning import Beginning
     from replicator.kafka.consumer import Arrival
+    from replicator.kafka.topics import Topics
     from replicator.partitions import Ledger, Partition, ProducerProof, RecordDecoder, Registry
     from replicator.tables import TableName
 
 _COMMIT_SECONDS: Final = 5.0
 _CHECK_SECONDS: Final = 5.0
-_PATIENCE_SECONDS: Final = 15.0
 _REFRESH_SECONDS: Final = 5.0
-_ANSWER_SECONDS: Final = 1.0
 
 
 class Session:
@@ -67,6 +68,7 @@ class Session:
         admin: Admin,
         beginning: Beginning,
         scrub: Scrub,
+        whole: Topics | None = None,
     ) -> None:
         self.readings: dict[Partition, Reading] = {}
         self.yielded = Yielded()
@@ -74,9 +76,10 @@ class Session:
         self.failure: ReplicatorError | None = None
         self.changed = asyncio.Event()
         self._ledger = ledger
-        self._admin = admin
         self._beginning = beginning
         self._scrub = scrub
+        merge = None if whole is None else Merge(whole.by_table, whole.transactions, self.backlog)
+        self._whole = whole is not None
         self._decoding = Decoding(
             decoder,
             registry,
@@ -85,6 +88,8 @@ class Session:
             backlog=self.backlog,
             partitions_of=lambda topic: beginning.found[topic].partitions,
             release=self._release,
+            full=self._full,
+            merge=merge,
             progressed=self._progressed,
         )
         self.drain = Drain(
@@ -104,7 +109,7 @@ class Session:
         self._closing = False
         self._tasks: list[asyncio.Task[None]] = []
         self._asking: set[asyncio.Task[Any]] = set()
-        self._probing: asyncio.Task[None] | None = None
+        self._probe = Probe(admin, scrub, self.fail)
         self._thread: GroupThread | None = None
 
     def open(self, settings: Mapping[str, Any], *, bytes_max: int, grace_seconds: float, **bound: str) -> None:
@@ -137,23 +142,23 @@ class Session:
             return
         self._closing = True
         self._settled.set()
-        for task in (*self._tasks, *self._asking, self._probing):
-            if task is not None:
-                task.cancel()
+        self._probe.close()
+        for task in (*self._tasks, *self._asking):
+            task.cancel()
         await asyncio.gather(*self._tasks, *self._asking, return_exceptions=True)
         try:
             if self.readings and self.failure is None:
                 await self._ledger.release(self.readings.keys())
         finally:
             if self._thread is not None:
-                last_words = self._commit(synchronously=True) if await self._reachable() else None
+                last_words = self._commit(synchronously=True) if await self._probe.answers() else None
                 await self._thread.close(last_words)
 
     # --- what the port asks -----------------------------------------------------------------------------------------
 
     def cut(self, rows_max: int, bytes_max: int) -> Batch | None:
         """The next batch with events."""
-        batch = self.backlog.cut(rows_max, bytes_max, self.readings.values())
+        batch = self.backlog.cut(rows_max, bytes_max, self.readings.values(), forced=self._full())
         if batch is not None:
             self._release(batch.bytes)
         return batch
@@ -165,7 +170,7 @@ class Session:
         self._uncommitted |= done
         self._settled.set()
         now = asyncio.get_running_loop().time()
-        if self._uncommitted and now - self._committed_at >= _COMMIT_SECONDS and not self._in_doubt:
+        if self._uncommitted and now - self._committed_at >= _COMMIT_SECONDS and not self._probe.in_doubt:
             self._committed_at = now
             self._ask(self._commit(synchronously=False))
 
@@ -199,9 +204,16 @@ class Session:
             self.confirmed[one] = offset
         return offsets
 
-    async def revoked(self, partitions: Collection[Partition], seconds: float) -> None:
+    @property
+    def wanted(self) -> Collection[Partition]:
         """See `Member`."""
+        return self._decoding.wanted
+
+    async def revoked(self, partitions: Collection[Partition], seconds: float) -> None:
+        """See `Member`. Where transactions are whole, one process has all partitions or works on none."""
         self._forget(partitions)
+        if self._whole and partitions:
+            self.fail(_lost(partitions, "the group gives them to another process"))
         try:
             async with asyncio.timeout(seconds):
                 while self.yielded.holds(partitions) and not self._closing:
@@ -229,6 +241,9 @@ class Session:
     def _release(self, size: int) -> None:
         if self._thread is not None:
             self._thread.release(size)
+
+    def _full(self) -> bool:
+        return self._thread is not None and self._thread.full
 
     def _progressed(self) -> None:
         self.changed.set()
@@ -305,7 +320,7 @@ class Session:
             reading = self.readings.get((topic or "", partition))
             self._spawn(self._run(self._beginning.check if reading is None else partial(self._out_of_range, reading)))
         elif kind is ErrorKind.CONNECTION:
-            self._probe(error)
+            self._probe.doubt(error)
         else:
             place = "" if topic is None else f" {topic}" if partition < 0 else f" {topic}/{partition}"
             self.fail(mapped(error, f"reading{place}", scrub=self._scrub))
@@ -333,39 +348,7 @@ class Session:
         if error.fatal():
             self.fail(mapped(error, "reading from Kafka", scrub=self._scrub))
         elif error.code() == KafkaError._ALL_BROKERS_DOWN or kind_of(error) is ErrorKind.PERMISSION:  # noqa: SLF001
-            self._probe(error)
-
-    def _probe(self, error: KafkaError) -> None:
-        """See whether the brokers can be reached: the library goes on by itself, and says nothing when it can."""
-        if not self._in_doubt:
-            self._probing = asyncio.ensure_future(self._run(partial(self._reach, error)))
-
-    @property
-    def _in_doubt(self) -> bool:
-        """Whether the brokers may be away."""
-        return self._probing is not None and not self._probing.done()
-
-    async def _reachable(self) -> bool:
-        """Whether a broker answers now."""
-        try:
-            async with asyncio.timeout(_ANSWER_SECONDS):
-                await self._admin.cluster()
-        except (TimeoutError, ReplicatorError):
-            return False
-        return True
-
-    async def _reach(self, error: KafkaError) -> None:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + _PATIENCE_SECONDS
-        while True:
-            try:
-                await self._admin.cluster()
-            except ReplicatorError as failed:
-                if loop.time() > deadline:
-                    raise mapped(error, "reaching the brokers", scrub=self._scrub) from failed
-                await asyncio.sleep(1)
-            else:
-                return
+            self._probe.doubt(error)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)

@@ -68,7 +68,8 @@ def consumer_settings(stream: KafkaStream, connector: str) -> dict[str, str | in
     }
     fixed: dict[str, str | int | bool] = {
         "group.id": group_of(stream, connector),
-        "partition.assignment.strategy": "cooperative-sticky",
+        # By range, one member has partition 0 of every topic: all of them, where each has one.
+        "partition.assignment.strategy": "range" if stream.atomic else "cooperative-sticky",
         "isolation.level": "read_committed",
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,

@@ -5,7 +5,8 @@
       └─ assigned: identity, take over, where to begin   └─ confirm: what a revocation waits for
 
 Every event gets a transaction of its own, numbered as it was read: partitions have no common order but that one. The
-order of each partition is kept, and all that has arrived commits together.
+order of each partition is kept, and all that has arrived commits together. With `stream.atomic` the events of a source
+transaction share one, and come whole (`atomic`).
 """
 
 from __future__ import annotations
@@ -107,6 +108,7 @@ class KafkaSource:
             admin=self._admin,
             beginning=beginning,
             scrub=self._scrub,
+            whole=self.topics if self._stream.atomic else None,
         )
         session.open(
             self._settings,
@@ -250,7 +252,8 @@ class KafkaSource:
             await asyncio.sleep(_LEDGER_SECONDS)
 
     def _beginning(self) -> Beginning:
-        return Beginning(self._admin, self._ledger, self.topics.tables)
+        topics = [*self.topics.tables, *((self.topics.transactions,) if self._stream.atomic else ())]
+        return Beginning(self._admin, self._ledger, topics, whole=self._stream.atomic)
 
     def _running(self) -> Session:
         if self._session is None:
