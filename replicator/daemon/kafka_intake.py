@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping as MappingType
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ import structlog
 from replicator.assess.debezium_settings import marks_by_message, value_settings
 from replicator.codecs.avro.decoder import DebeziumAvroDecoder
 from replicator.codecs.debezium.decoder import DebeziumJsonDecoder
-from replicator.codecs.debezium.modes import Modes
+from replicator.codecs.debezium.modes import CAPTURED, Modes
 from replicator.daemon.databases import FORWARD, old_dsn
 from replicator.errors import ErrorKind, ReplicatorError
 from replicator.kafka.connect import ConnectClient
@@ -33,13 +32,6 @@ if TYPE_CHECKING:
     from replicator.partitions import ProducerProof, RecordDecoder
     from replicator.ports import Checkpoint
     from replicator.postgres.partition_ledger import PartitionLedger
-
-
-CAPTURE_SETTINGS: MappingType[str, str] = {
-    "decimal.handling.mode": "string",
-    "interval.handling.mode": "string",
-    "include.unknown.datatypes": "true",
-}
 
 
 class Arrived:
@@ -94,7 +86,7 @@ class KafkaIntake:
         )
         self._stack.push_async_callback(marker.close)
         tables = [table.name for table in mappings.source_tables]
-        settings = CAPTURE_SETTINGS if stream.capture is not None else value_settings(told, stream.debezium)
+        modes = CAPTURED if stream.capture is not None else Modes.of(value_settings(told, stream.debezium))
         registry = None
         if stream.schema_registry is not None:
             registry = SchemaRegistry(stream.schema_registry)
@@ -103,7 +95,7 @@ class KafkaIntake:
             stream,
             connector=self._connector.name,
             tables=tables,
-            decoder=self._decoder(mappings, Topics(stream, tables), settings),
+            decoder=self._decoder(mappings, Topics(stream, tables), modes),
             ledger=self._ledger,
             marker=marker,
             proof=self._proof(client, marker),
@@ -131,10 +123,10 @@ class KafkaIntake:
             return Arrived()
         return DebeziumProof(client, self._stream.topic_prefix, marker, beat_seconds=self.heartbeat_seconds)
 
-    def _decoder(self, mappings: Mappings, topics: Topics, settings: MappingType[str, str]) -> RecordDecoder:
+    def _decoder(self, mappings: Mappings, topics: Topics, modes: Modes) -> RecordDecoder:
         catalog = Catalog(0, {table.name: table for table in mappings.source_tables})
         kind = DebeziumAvroDecoder if self._stream.format == "debezium-avro" else DebeziumJsonDecoder
-        return kind(catalog, topics.of_one_table, Modes.of(settings), self._stream.topic_prefix)
+        return kind(catalog, topics.of_one_table, modes, self._stream.topic_prefix)
 
     async def ready(self, mappings: Mappings, checkpoints: Sequence[Checkpoint], *, copied: bool, copies: bool) -> bool:
         """See `Intake`. Of a new feed's copy: the producer's slot holds back what happens from now on, and every
