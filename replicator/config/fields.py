@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
@@ -241,6 +242,65 @@ SingleTable = Annotated[
     _schema(rf"{_TABLE_PART}\.{_TABLE_PART}"),
 ]
 """A `TableName`, written as public.users"""
+
+
+@dataclass(frozen=True, slots=True)
+class TableColumn:
+    """One column of one table, each part exactly as the catalog spells it."""
+
+    table: TableName
+    column: str
+
+    def __str__(self) -> str:
+        """`schema.table.column`, quoted where needed; `parse` reads it back."""
+        return f"{self.table}.{quote_identifier(self.column)}"
+
+    @classmethod
+    def parse(cls, text: str) -> TableColumn:
+        """Read `schema.table.column`.
+
+        Raises:
+            ValueError: with what is expected, not the text.
+
+        """
+        match = re.fullmatch(rf"({_TABLE_PART}\.{_TABLE_PART})\.{_TABLE_PART}", text)
+        if match is None:
+            raise ValueError("expected schema.table.column, such as crm.invoices.total")
+        column = match.groups()[-2]
+        return cls(_parse_table(match[1]), column[1:-1].replace('""', '"') if column.startswith('"') else column)
+
+
+ColumnName = Annotated[
+    TableColumn,
+    BeforeValidator(_parsed_as(TableColumn.parse, TableColumn, message="expected schema.table.column")),
+    PlainSerializer(str, when_used="json"),
+    _schema(rf"{_TABLE_PART}\.{_TABLE_PART}\.{_TABLE_PART}"),
+]
+"""A `TableColumn`, written as crm.invoices.total"""
+
+
+def _parse_tolerance(text: str) -> Decimal:
+    if not re.fullmatch(NUMBER_PATTERN, text) or not (number := Decimal(text)):
+        raise ValueError("expected a number above 0, such as 0.01")
+    return number
+
+
+NUMBER_PATTERN: Final = r"[0-9]{1,20}(\.[0-9]{1,20})?"
+
+Tolerance = Annotated[
+    Decimal,
+    BeforeValidator(_parsed_as(_parse_tolerance, Decimal, message="expected a number above 0")),
+    PlainSerializer(str, when_used="json"),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": f"^({NUMBER_PATTERN})$|{REFERENCE_PATTERN}"},
+                {"type": "number", "exclusiveMinimum": 0},
+            ]
+        }
+    ),
+]
+"""A decimal number above 0."""
 
 
 @dataclass(frozen=True, slots=True)

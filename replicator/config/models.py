@@ -6,6 +6,7 @@ Durations are `timedelta`, sizes are bytes. Scalars arrive as texts (see `docume
 from __future__ import annotations
 
 from collections.abc import Iterable
+from decimal import Decimal
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -13,6 +14,7 @@ from pydantic import Field
 from replicator.config.fields import (
     Address,
     BufferSize,
+    ColumnName,
     ConnectorName,
     Identifier,
     ListenAddress,
@@ -22,6 +24,7 @@ from replicator.config.fields import (
     TablePattern,
     Tables,
     Text,
+    Tolerance,
 )
 from replicator.config.secret import Dsn, Secret, WebUrl
 from replicator.config.section import Breach, Section
@@ -140,11 +143,23 @@ class Backfill(Section):
 
 
 class Verify(Section):
-    """The continuous comparison of both databases."""
+    """The comparison of both databases."""
 
     rows_per_second_max: int | None = Field(
-        default=20_000, ge=1, description="Rate limit in the background; null is unlimited."
+        default=20_000, ge=1, description="Rows read a second, at most; null is unlimited."
     )
+    tolerance: dict[ColumnName, Tolerance] = Field(
+        default_factory=dict,
+        description="Columns of the upgraded side whose values may differ by this: numbers, or seconds of moments.",
+    )
+
+    @property
+    def tolerances(self) -> dict[TableName, dict[str, Decimal]]:
+        """By table and column."""
+        found: dict[TableName, dict[str, Decimal]] = {}
+        for place, most in self.tolerance.items():
+            found.setdefault(place.table, {})[place.column] = most
+        return found
 
 
 class Check(Section):

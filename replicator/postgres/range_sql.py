@@ -54,6 +54,29 @@ def as_stored(table: Table, by: tuple[str, ...], where: str | None = None) -> sq
     )
 
 
+def versions(table: Table, by: tuple[str, ...], *, where: str | None = None, holds: str | None = None) -> sql.Composed:
+    """Rows of the given keys: the key's number among those given (from 1), xmin, `holds`, all columns.
+
+    Without `holds` they are in the order of the primary key, as `rows` gives them to a transform.
+    """
+    order = table.primary_key.columns if table.primary_key is not None and holds is None else ()
+    # The connector's predicates stand where only the table's own columns have names.
+    return sql.SQL(
+        "SELECT k.replicator$n, f.* FROM {keys}, "
+        "LATERAL (SELECT t.xmin{holds}, {columns} FROM {table} AS t WHERE {match}{where}) AS f{order}"
+    ).format(
+        keys=_keys(table, by),
+        order=sql.SQL("")
+        if not order
+        else sql.SQL(" ORDER BY ") + _COMMA.join(sql.Identifier("f", one) for one in order),
+        holds=sql.SQL("") if holds is None else sql.SQL(", coalesce(({}), false)").format(sql.SQL(holds)),
+        columns=_columns(table.column_names),
+        table=_from(table),
+        match=_match(table, by),
+        where=sql.SQL("") if where is None else sql.SQL(" AND ({})").format(sql.SQL(where)),
+    )
+
+
 def _keys(table: Table, by: tuple[str, ...]) -> sql.Composed:
     """`k`: the keys that are given, one text[] parameter a column, and their numbers."""
     names = [sql.Identifier(f"k{at}") for at in range(len(by))]
@@ -103,11 +126,17 @@ def holds(table: Table, given: tuple[str, ...], where: str) -> sql.Composed:
     )
 
 
-def chunk(table: Table, by: tuple[str, ...], *, after: bool, upto: bool, where: str | None = None) -> sql.Composed:
-    """Rows of a range in the order of `by`; one text parameter a column for each boundary that is there."""
+def chunk(
+    table: Table, by: tuple[str, ...], *, after: bool, upto: bool, where: str | None = None, versions: bool = False
+) -> sql.Composed:
+    """Rows of a range in the order of `by`; one text parameter a column for each boundary that is there.
+
+    With `versions` a row begins with its xmin.
+    """
     lower = _numbers(by) if after else None
     upper = _numbers(by, len(by) if after else 0) if upto else None
-    return sql.SQL("SELECT {columns} FROM {table} AS t{where}{order}").format(
+    return sql.SQL("SELECT {xmin}{columns} FROM {table} AS t{where}{order}").format(
+        xmin=sql.SQL("t.xmin, ") if versions else sql.SQL(""),
         columns=_columns(table.column_names),
         table=_from(table),
         where=_where(table, by, lower, upper, where),

@@ -177,6 +177,8 @@ class PostgresReader:
 
     """
 
+    snapshots: type[PostgresSnapshot] = PostgresSnapshot
+
     def __init__(
         self, dsn: str, name: str, *, connections_max: int = CONNECTIONS_MAX, connect_timeout: float = 10
     ) -> None:
@@ -203,7 +205,7 @@ class PostgresReader:
                     await connection.rollback()
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, DELAY_MAX)
-            yield PostgresSnapshot(connection, snapshot, insert_lsn)
+            yield self.snapshots(connection, snapshot, insert_lsn)
 
     async def holds(self, table: Table, relation: Relation, rows: Sequence[Values], where: str) -> list[bool]:
         """For each row of the stream, whether the predicate holds; one statement."""

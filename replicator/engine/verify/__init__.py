@@ -1,0 +1,1 @@
+"""Verification: whether the target equals f(source), by the two databases alone."""

@@ -1,0 +1,206 @@
+"""What the source demands of the target: aggregates as they were read, and the rows that the mapping makes of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from replicator.engine.verify.brackets import NOTHING, Print, print_of
+from replicator.engine.verify.keys import Change, Pairs, Row, changes, key_of, translated
+from replicator.errors import ErrorKind, ReplicatorError
+from replicator.mapping import SourceAggregate, SourceRows
+
+if TYPE_CHECKING:
+    from replicator.events import Key, Values
+    from replicator.mapping import KeyMapping, Mapping
+    from replicator.verification import VersionedReader, VersionedSnapshot
+
+_AT_ONCE: Final = 500  # aggregates between two turns of the loop: a feed may run beside
+
+
+@dataclass(slots=True)
+class Read:
+    """Aggregates of the source in one snapshot.
+
+    Attributes:
+        rows: by key, one list a source table: rows that begin with their xmin. A key without root rows is absent.
+        keys: all that were asked for, or found in the range.
+        last: the range's end; None where it is the table's.
+        xmin: of the snapshot: whatever has a lower id had ended.
+        lsn: everything visible lies before.
+
+    """
+
+    rows: dict[Key, tuple[Sequence[Values], ...]]
+    keys: Sequence[Key]
+    last: Key | None
+    xmin: int
+    lsn: int
+
+    def print_of(self, key: Key) -> Print:
+        """What the aggregate's rows are known by."""
+        tables = self.rows.get(key)
+        if tables is None:
+            return NOTHING
+        return print_of((b"%d" % at, *row) for at, rows in enumerate(tables) for row in rows)
+
+
+class SourceReads:
+    """Reads aggregates of one mapping, one statement a table."""
+
+    def __init__(self, mapping: Mapping, source: VersionedReader) -> None:
+        self._mapping = mapping
+        self._source = source
+        names = mapping.root.table.column_names
+        self._root_key = _getter([names.index(name) + 1 for name in mapping.root.key])
+
+    async def by_key(self, keys: Sequence[Key]) -> Read:
+        """The aggregates of these keys."""
+        mapping, root = self._mapping, self._mapping.root
+        async with self._source.versioned() as snapshot:
+            found = await snapshot.versions(root.table, root.key, keys, where=mapping.owns_source)
+            rows: dict[Key, tuple[Sequence[Values], ...]] = {}
+            for row in found:
+                rows[keys[_number(row[0])]] = ((row[1:],),)
+            await self._children(snapshot, rows)
+            return Read(rows, keys, None, _xmin(snapshot), snapshot.insert_lsn)
+
+    async def by_range(self, after: Key | None, rows_max: int, where: str | None) -> Read:
+        """The aggregates of the next `rows_max` roots (about: of those that `where` lets pass)."""
+        mapping, root = self._mapping, self._mapping.root
+        conditions = [f"({one})" for one in (mapping.owns_source, where) if one is not None]
+        async with self._source.versioned() as snapshot:
+            last = await snapshot.count_before(root.table, root.key, after, rows_max)
+            found = await snapshot.chunk_versions(
+                root.table, root.key, after, last, where=" AND ".join(conditions) or None
+            )
+            rows: dict[Key, tuple[Sequence[Values], ...]] = {self._root_key(row): ((row,),) for row in found}
+            await self._children(snapshot, rows)
+            return Read(rows, list(rows), last, _xmin(snapshot), snapshot.insert_lsn)
+
+    async def _children(self, snapshot: VersionedSnapshot, rows: dict[Key, tuple[Sequence[Values], ...]]) -> None:
+        keys = list(rows)
+        for side in self._mapping.sources[1:]:
+            children: defaultdict[Key, list[Values]] = defaultdict(list)
+            for row in await snapshot.versions(side.table, side.key, keys):
+                children[keys[_number(row[0])]].append(row[1:])
+            for key in keys:
+                rows[key] = (*rows[key], children.get(key, ()))
+
+
+@dataclass(slots=True)
+class Demand:
+    """What the target should hold of one aggregate.
+
+    Attributes:
+        key: at the source.
+        rows: one list a target side, keys translated.
+        target_keys: one a target side: the aggregate's key there; None where nobody has made it yet.
+        error: why it isn't known.
+
+    """
+
+    key: Key
+    rows: list[list[Row]] = field(default_factory=list)
+    target_keys: tuple[Key | None, ...] = ()
+    error: ReplicatorError | None = None
+
+
+class Demands:
+    """Makes demands of what was read: the transform, or the mapping's columns."""
+
+    def __init__(self, mapping: Mapping, source: VersionedReader) -> None:
+        self._mapping = mapping
+        self._relations = [source.relation(side.table) for side in mapping.sources]
+        self._changes = [changes(mapping, side) for side in mapping.targets]
+        carried = [
+            (old, new) for old, new in mapping.columns.items() if not mapping.target.table.by_name[new].generated
+        ]
+        self._names = tuple(new for _, new in carried)
+        positions = mapping.root.table.column_names
+        self._pick = _getter([positions.index(old) + 1 for old, _ in carried]) if carried else tuple
+
+    async def of(self, read: Read) -> list[Demand]:
+        """What is demanded, with the keys of the source still in the rows."""
+        made = []
+        for at, key in enumerate(read.keys):
+            if at % _AT_ONCE == 0:
+                await asyncio.sleep(0)
+            tables = read.rows.get(key)
+            demand = Demand(key, [[] for _ in self._mapping.targets])
+            if tables is not None:
+                try:
+                    demand.rows = self._derive(key, tables)
+                except ReplicatorError as error:
+                    if error.kind is not ErrorKind.TRANSFORM:
+                        raise
+                    demand.error = error
+            made.append(demand)
+        return made
+
+    def _derive(self, key: Key, tables: tuple[Sequence[Values], ...]) -> list[list[Row]]:
+        mapping = self._mapping
+        if mapping.function is None:
+            return [[dict(zip(self._names, self._pick(tables[0][0]), strict=True))]]
+        sources = tuple(
+            SourceRows(relation, [row[1:] for row in rows])
+            for relation, rows in zip(self._relations, tables, strict=True)
+        )
+        made = mapping.function(SourceAggregate(key, sources)).rows
+        if mapping.key_map is None:
+            return made
+        return [
+            [{**row, **dict(zip(side.key, key, strict=True))} for row in rows]
+            for side, rows in zip(mapping.targets, made, strict=True)
+        ]
+
+    def wanted(self, demands: Collection[Demand]) -> list[tuple[KeyMapping, Key]]:
+        """The keys that have to be translated."""
+        found = []
+        for demand in demands:
+            for side, changed, rows in zip(self._mapping.targets, self._changes, demand.rows, strict=True):
+                if not changed:
+                    continue
+                own: Row = dict(zip(side.key, demand.key, strict=True))
+                for change in changed:
+                    keys = {key_of(row, change.columns) for row in (own, *rows)}
+                    found += [(change.keys, key) for key in keys if key is not None]
+        return found
+
+    def translate(self, demands: Collection[Demand], pairs: Pairs) -> None:
+        """Put the target's keys into the rows."""
+        for demand in demands:
+            keys: list[Key | None] = []
+            for at, (side, changed) in enumerate(zip(self._mapping.targets, self._changes, strict=True)):
+                if not changed:
+                    keys.append(demand.key)
+                    continue
+                keys.append(self._target_key(side.key, demand.key, changed, pairs))
+                demand.rows[at] = [translated(row, changed, pairs) for row in demand.rows[at]]
+            demand.target_keys = tuple(keys)
+
+    def _target_key(self, columns: tuple[str, ...], key: Key, changed: tuple[Change, ...], pairs: Pairs) -> Key | None:
+        own = frozenset(columns)
+        within = [change for change in changed if own.issuperset(change.columns)]
+        row = translated(dict(zip(columns, key, strict=True)), within, pairs)
+        made = key_of(row, columns)
+        return None if made is None or b"\0" in made else made
+
+
+def _getter(at: Sequence[int]) -> Callable[[Values], Any]:
+    if len(at) == 1:
+        only = at[0]
+        return lambda row: (row[only],)
+    return itemgetter(*at)
+
+
+def _number(value: object) -> int:
+    return int(cast("bytes", value)) - 1
+
+
+def _xmin(snapshot: VersionedSnapshot) -> int:
+    return int(snapshot.text.split(":")[0])

@@ -1,0 +1,66 @@
+-- Version 3: verification. Upgrades version 2 in place.
+
+CREATE TABLE replicator.verification (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    connector text NOT NULL,
+    feed text NOT NULL,
+    started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    saved_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    finished_at timestamptz,            -- NULL: it runs, or was interrupted and goes on when it is asked for again
+    scope jsonb NOT NULL,               -- what it looks at; a run goes on only with the same one
+    progress jsonb NOT NULL DEFAULT '{}', -- by mapping
+    result jsonb                        -- its report
+);
+CREATE INDEX verification_newest ON replicator.verification (connector, feed, id);
+COMMENT ON TABLE replicator.verification IS 'Comparisons of both databases, and how far each has come';
+
+CREATE TABLE replicator.divergence (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    connector text NOT NULL,
+    feed text NOT NULL,
+    mapping text NOT NULL,
+    table_schema text NOT NULL,         -- of the upgraded side
+    table_name text NOT NULL,
+    key text[] NOT NULL,                -- the row's, on the upgraded side
+    kind text NOT NULL CHECK (kind IN ('missing', 'extra', 'different')),
+    columns text[] NOT NULL DEFAULT '{}',
+    source_key text[],                  -- the aggregate's, on the old side; NULL: no map knows it
+    target_key text[],                  -- the aggregate's in this table, where there is no source_key
+    cause text NOT NULL,
+    evidence jsonb NOT NULL DEFAULT '{}', -- LSNs, xids, numbers; never a value of the row
+    first_seen timestamptz NOT NULL DEFAULT clock_timestamp(),
+    last_seen timestamptz NOT NULL DEFAULT clock_timestamp(),
+    closed_at timestamptz,              -- it was equal then; NULL: open
+    UNIQUE (connector, feed, mapping, table_schema, table_name, kind, key)
+);
+CREATE INDEX divergence_open ON replicator.divergence (connector, feed, mapping, id) WHERE closed_at IS NULL;
+COMMENT ON TABLE replicator.divergence IS 'Rows that are proven not to be what the old side demands; settled ones are kept';
+
+CREATE TABLE replicator.check_result (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    connector text NOT NULL,
+    feed text NOT NULL,
+    verification bigint,                -- the run that it was a part of
+    name text NOT NULL,
+    severity text NOT NULL CHECK (severity IN ('block', 'warn')),
+    ok boolean NOT NULL,
+    message text NOT NULL DEFAULT '',
+    position text,
+    checked_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    seconds double precision
+);
+CREATE INDEX check_result_newest ON replicator.check_result (connector, feed, name, id);
+COMMENT ON TABLE replicator.check_result IS 'What each rule of the business said, over time';
+
+CREATE TABLE replicator.certificate (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    connector text NOT NULL,
+    feed text NOT NULL,
+    issued_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    verification bigint NOT NULL,       -- the run that proves it
+    content jsonb NOT NULL,             -- tables, transforms and their digests, positions
+    void_at timestamptz,
+    void_reason text
+);
+CREATE INDEX certificate_newest ON replicator.certificate (connector, feed, id);
+COMMENT ON TABLE replicator.certificate IS 'Proofs that both databases agree: what a cutover asks for';
