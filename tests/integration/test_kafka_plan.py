@@ -103,6 +103,8 @@ async def test_debeziums_defaults_are_refused(
         "decimal.handling.mode": "precise",
         "heartbeat.interval.ms": "0",
         "exactly.once.support": "requested",
+        "message.prefix.exclude.list": "",
+        "value.converter.replace.null.with.default": "true",
     }
     name = await asyncio.to_thread(make_connector, databases[0], tables="public.users", config=defaults)
     old, upgraded = databases
