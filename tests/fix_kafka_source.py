@@ -194,6 +194,7 @@ class KafkaWorld:
         settings = {"session.timeout.ms": "6000", **options.pop("settings", {})}
         decoder = options.pop("decoder", PlainDecoder())
         member = options.pop("member", None) or self.targets.member()
+        kind: type[KafkaSource] = options.pop("kind_of_source", KafkaSource)
         stream = KafkaStream.model_validate(
             {
                 "kind": "kafka",
@@ -206,7 +207,7 @@ class KafkaWorld:
             }
         )
         plain = Source()
-        source = KafkaSource(
+        source = kind(
             stream,
             connector="crm",
             tables=tables or (ITEMS,),
