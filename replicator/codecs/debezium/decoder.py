@@ -145,7 +145,7 @@ class DebeziumJsonDecoder:
                 envelope = _envelope(envelope.payload)
         source, block = envelope.source, envelope.transaction
         if source is None or envelope.op is None:
-            self._no_change(value)
+            self._no_change(value, envelope)
             return None
         if envelope.op == "m":
             return self._message(envelope.message, source)
@@ -163,17 +163,17 @@ class DebeziumJsonDecoder:
             table_order=None if block is None else block.data_collection_order,
         )
         if envelope.op == "t":
-            return RowChange(Op.TRUNCATE, topic.shape(table, schema).relation, None, None, *known)
+            return RowChange(Op.TRUNCATE, topic.reader(table, schema).shape.relation, None, None, *known)
         before, after = envelope.before, envelope.after
         if bytes(after) in _NOTHING:
             if bytes(before) in _NOTHING:
                 raise MalformedError("it has neither `before` nor `after`")
-            reader, old = topic.read(table, schema, before)
+            reader, old = topic.read_old(table, schema, before)
             return row_change(envelope.op, reader.shape, lambda: old, None, known, exact=envelope.exact)
         reader, new = topic.read(table, schema, after)
 
         def read_before() -> tuple[Any, ...] | None:
-            return None if bytes(before) in _NOTHING else reader.read(before)
+            return None if bytes(before) in _NOTHING else reader.read_old(before)
 
         return row_change(envelope.op, reader.shape, read_before, new, known, exact=envelope.exact)
 
@@ -186,20 +186,19 @@ class DebeziumJsonDecoder:
         return Message(block.prefix or "", content, known.lsn, known.xid, known.commit_time, known.sequence)
 
     @staticmethod
-    def _no_change(value: bytes) -> None:
+    def _no_change(value: bytes, envelope: _Envelope) -> None:
         """Pass over what is no change: a record of a schema's change, or a tombstone that says so. Refuse the rest."""
         payload, _ = payload_of(value)
         if bytes(payload) == b"null":
             return
-        names = keys_of(payload).keys()
-        if names & {"ddl", "tableChanges"}:
+        if keys_of(payload).keys() & {"ddl", "tableChanges"}:
             return
-        if not names & {"op", "source"}:
+        if envelope.op is None and envelope.source is None:
             raise MalformedError(
                 "it has neither op nor source; where events are flattened, stream.debezium needs the settings of that "
                 "transform (transforms, transforms.NAME.type, transforms.NAME.add.fields, ...)"
             )
-        raise MalformedError("it has no op" if "source" in names else "it has no source")
+        raise MalformedError("it has no op" if envelope.op is None else "it has no source")
 
     # --- flattened ----------------------------------------------------------------------------------------------------
 

@@ -79,6 +79,18 @@ class RowReader:
             gc=False,
         )
         self._decode = msgspec.json.Decoder(row).decode
+        self._old_places: tuple[int, ...] | None = None
+        if table.replica_identity != "f":
+            names = self.shape.relation.columns
+            places = [at for at, name in enumerate(names) if name in table.identity_columns]
+            old = msgspec.defstruct(
+                "Old",
+                [(f"f{at}", json_type(fields[at][1], modes) | None) for at in places],
+                rename=attributes,
+                gc=False,
+            )
+            self._decode_old = msgspec.json.Decoder(old).decode
+            self._old_places = tuple(places)
 
     def read(self, row: bytes | msgspec.Raw) -> tuple[Any, ...]:
         """The fields' values in order.
@@ -89,6 +101,20 @@ class RowReader:
 
         """
         return msgspec.structs.astuple(self._decode(row))
+
+    def read_old(self, row: bytes | msgspec.Raw) -> tuple[Any, ...]:
+        """Likewise of an old row; of one that isn't whole only the identity's columns are looked at.
+
+        Raises:
+            msgspec.MsgspecError: as `read`.
+
+        """
+        if self._old_places is None:
+            return self.read(row)
+        values: list[Any] = [None] * len(self.fields)
+        for at, value in zip(self._old_places, msgspec.structs.astuple(self._decode_old(row)), strict=True):
+            values[at] = value
+        return tuple(values)
 
 
 class RecordSchema:
@@ -181,9 +207,18 @@ class TopicRows:
             self._expected[id(table)] = other
             return other, values
 
-    def shape(self, table: Table, schema: RecordSchema | None) -> Shape:
-        """The shape of rows that aren't there (TRUNCATE)."""
-        return (self._expected_reader(table) if schema is None else self._reader_of(table, schema, ())).shape
+    def reader(self, table: Table, schema: RecordSchema | None) -> RowReader:
+        """Who would read a row, for one that isn't there (TRUNCATE), or isn't whole."""
+        return self._expected_reader(table) if schema is None else self._reader_of(table, schema, ())
+
+    def read_old(
+        self, table: Table, schema: RecordSchema | None, row: bytes | msgspec.Raw
+    ) -> tuple[RowReader, tuple[Any, ...]]:
+        """As `read`, an old row."""
+        if table.replica_identity == "f":
+            return self.read(table, schema, row)
+        reader = self.reader(table, schema)
+        return reader, reader.read_old(row)
 
     def _reader_of(self, table: Table, schema: RecordSchema, added: Collection[str]) -> RowReader:
         reader = schema.readers.get(id(table))
