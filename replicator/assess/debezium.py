@@ -15,9 +15,9 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 from replicator.assess.debezium_rules import LOSS, ORDER, PROOF, SETTING, broken
-from replicator.assess.debezium_settings import MARK, Settings, marks_by_message, value_settings
+from replicator.assess.debezium_settings import MARK, UNWRAP, Settings, marks_by_message, value_settings
 from replicator.assess.debezium_tables import assess_tables
-from replicator.assess.debezium_transforms import assess_converters, assess_transforms
+from replicator.assess.debezium_transforms import assess_converters, assess_transforms, told
 from replicator.assess.debezium_values import assess_values
 from replicator.assess.findings import Finding, Level
 from replicator.tables import TableName
@@ -295,6 +295,18 @@ def _transactions(feed: AssessedFeed, stream: KafkaStream, settings: Settings) -
             f"transactions are told in another topic than {stream.topic_prefix}.transaction",
             f'{_IN_CONFIG}"topic.transaction": "transaction"',
         )
+    flattening = [one for one in settings.transforms() if one.simple_type == UNWRAP]
+    for transform in flattening:
+        missing = {"transaction.id", "transaction.total_order"} - told(transform)
+        if missing:
+            yield feed.finding(
+                feed.stop,
+                SETTING,
+                f"transforms.{transform.name}",
+                f"stream.atomic needs of flattened events what they don't tell: {', '.join(sorted(missing))}",
+                f'{_IN_CONFIG}"transforms.{transform.name}.add.fields": "op,source.lsn,source.txId,source.ts_us,'
+                'transaction.id,transaction.total_order"',
+            )
     if settings.transforms():
         yield feed.finding(
             Level.WARN,

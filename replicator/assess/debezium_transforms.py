@@ -89,7 +89,7 @@ def _unwrap(feed: AssessedFeed, transform: Transform, settings: Settings) -> Ite
     """ExtractNewRecordState: flattened events, which say only what they are told to say."""
     subject, options = f"transforms.{transform.name}", transform.options
     head = f"In Debezium's configuration: \"transforms.{transform.name}."
-    added = _added(options.get("add.fields", "")) | _added(options.get("add.headers", ""))
+    added = told(transform)
     missing = [one for one in _TOLD if one not in added]
     if missing:
         yield feed.finding(
@@ -116,9 +116,10 @@ def _unwrap(feed: AssessedFeed, transform: Transform, settings: Settings) -> Ite
         )
 
 
-def _added(setting: str) -> set[str]:
-    """What is added to rows, by its place in the envelope."""
-    paths = {part.strip().partition(":")[0] for part in setting.split(",") if part.strip()}
+def told(transform: Transform) -> set[str]:
+    """What ExtractNewRecordState adds to rows or headers, by its place in the envelope: `op`, `source.lsn`, ..."""
+    listed = ",".join(transform.options.get(name, "") for name in ("add.fields", "add.headers"))
+    paths = {part.strip().partition(":")[0] for part in listed.split(",") if part.strip()}
     return {path if "." in path else f"{_PLACES.get(path, 'source.')}{path}" for path in paths}
 
 

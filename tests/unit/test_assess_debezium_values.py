@@ -62,6 +62,15 @@ def test_flattened_events_must_say_what_happened() -> None:
     assert [STOP, STOP] == [finding.level for finding in about("transforms.u", {**UNWRAP, **harm})]
 
 
+def test_flattened_events_of_whole_transactions_say_which() -> None:
+    """And their place in it."""
+    yaml = kafka_stream(f"{CONNECT}, atomic: on")
+    config = {**UNWRAP, "provide.transaction.metadata": "true"}
+    assert [STOP] == [finding.level for finding in about("transforms.u", config, yaml=yaml)]
+    more = "op,lsn,txId,id,transaction.total_order"
+    assert not about("transforms.u", {**config, "transforms.u.add.fields": more}, yaml=yaml)
+
+
 @pytest.mark.parametrize(
     "mode,kept,identity,level,code",
     [
