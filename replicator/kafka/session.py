@@ -213,7 +213,7 @@ class Session:
         """See `Member`. Where transactions are whole, one process has all partitions or works on none."""
         self._forget(partitions)
         if self._whole and partitions:
-            self.fail(_lost(partitions, "the group gives them to another process"))
+            self.fail(_lost(partitions, "the group shares its partitions out anew"))
         try:
             async with asyncio.timeout(seconds):
                 while self.yielded.holds(partitions) and not self._closing:
