@@ -38,7 +38,7 @@ _NAMED: Final = {
     "json": "io.debezium.data.Json",
     "jsonb": "io.debezium.data.Json",
     "xml": "io.debezium.data.Xml",
-    "tsvector": "io.debezium.data.TsVector",
+    "tsvector": "io.debezium.data.Tsvector",
     "ltree": "io.debezium.data.Ltree",
 }
 GEOMETRIC: Final = frozenset({"box", "circle", "line", "lseg", "path", "polygon"})

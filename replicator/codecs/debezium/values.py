@@ -259,7 +259,7 @@ _BUILDERS: Final[Mapping[str, Callable[[Context], Converter]]] = {
     "io.debezium.data.Uuid": _as_it_is(_encode),
     "io.debezium.data.Enum": _as_it_is(_encode),
     "io.debezium.data.Ltree": _named_text,
-    "io.debezium.data.TsVector": _named_text,
+    "io.debezium.data.Tsvector": _named_text,
     "io.debezium.data.DoubleVector": spaces.vector,
     "io.debezium.data.FloatVector": spaces.vector,
     "io.debezium.data.SparseDoubleVector": spaces.sparse_vector,
