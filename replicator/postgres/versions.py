@@ -103,12 +103,16 @@ class VersionedSnapshot(PostgresSnapshot):
 
     async def printed(self, column: Column, texts: Sequence[bytes]) -> list[bytes | None]:
         """How the server prints these texts as values of the column's type."""
-        query = sql.SQL(
-            "SELECT (u.v::{})::text FROM unnest($1::text[]) WITH ORDINALITY AS u(v, n) ORDER BY u.n"
-        ).format(sql.SQL(column.cast_type))  # the server's own text, from its catalog
+        # Not cast to text, which is no type's own print: true, 10.0.0.1/32, characters without their blanks.
+        query = sql.SQL("SELECT u.v::{} FROM unnest($1::text[]) WITH ORDINALITY AS u(v, n) ORDER BY u.n").format(
+            sql.SQL(column.cast_type)  # the server's own text, from its catalog
+        )
+        cursor = AsyncRawCursor(self._connection)
         with driver_errors(f"printing values of column {column.name}"):
-            rows = await self._fetch(query, [[text.decode() for text in texts]])
-        return [None if value is None else value.encode() for (value,) in rows]
+            await cursor.execute(query, [[text.decode() for text in texts]])
+        result = cursor.pgresult
+        assert result is not None
+        return [result.get_value(row, 0) for row in range(result.ntuples)]
 
     async def _fetch(self, query: str | sql.Composed, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
         cursor = AsyncRawCursor(self._connection)
