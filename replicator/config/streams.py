@@ -46,6 +46,16 @@ class SchemaRegistry(Section):
     user: Text | None = None
     password: Secret | None = None
     ca_file: Text | None = Field(default=None, description="PEM file of the authority to trust.")
+    certificate_file: Text | None = Field(
+        default=None, description="PEM file of our own certificate, where the registry asks for one."
+    )
+    key_file: Text | None = Field(default=None, description="PEM file of its key, where that is another file.")
+
+    def _breaches(self) -> Iterable[Breach]:
+        if self.key_file is not None and self.certificate_file is None:
+            yield Breach(("key_file",), "needs certificate_file")
+        if self.password is not None and self.user is None:
+            yield Breach(("password",), "needs user")
 
 
 class Capture(Section):

@@ -102,7 +102,7 @@ class SchemaRegistry:
         """Make a schema known under a subject, or find it there.
 
         Args:
-            subject: as `subject_of` names it.
+            subject: `<topic>-key` or `<topic>-value`, where every consumer looks by default.
             schema: Avro's JSON.
 
         Returns:
@@ -316,11 +316,6 @@ class SchemaRegistry:
         )
 
 
-def subject_of(topic: str, *, key: bool) -> str:
-    """Where a topic's schemas lie, by Confluent's TopicNameStrategy, the default of every producer."""
-    return f"{topic}-key" if key else f"{topic}-value"
-
-
 def _addresses(url: str) -> tuple[str, str]:
     """Bases of Confluent's API and of Apicurio's own. Equal where the URL is Apicurio's own: all goes through it."""
     base, found, path = url.partition("/apis/")
@@ -332,17 +327,23 @@ def _addresses(url: str) -> tuple[str, str]:
 
 
 def _tls(settings: Settings) -> ssl.SSLContext | bool:
-    """How a registry by https is believed; True: by the system's authorities."""
-    if settings.ca_file is None:
+    """How a registry by https is believed, and believes us; True: by the system's authorities."""
+    if settings.ca_file is None and settings.certificate_file is None:
         return True
+    setting, path = "ca_file", settings.ca_file
     try:
-        return ssl.create_default_context(cafile=settings.ca_file)
-    except (OSError, ssl.SSLError) as error:
+        context = ssl.create_default_context(cafile=path)
+        if settings.certificate_file is not None:
+            setting, path = "certificate_file", settings.certificate_file
+            # Where the key is encrypted, nobody is there to be asked for its password.
+            context.load_cert_chain(path, settings.key_file, password="")
+    except (OSError, ValueError) as error:
         raise ReplicatorError(
-            f"stream.schema_registry.ca_file can't be read: {settings.ca_file}: {error.strerror or error}",
+            f"stream.schema_registry.{setting} can't be read: {path}: {getattr(error, 'strerror', None) or error}",
             kind=ErrorKind.CONFIG,
-            hint="It is a file of certificates in PEM",
+            hint="It is a file in PEM; a key must not be encrypted, and belong to its certificate",
         ) from error
+    return context
 
 
 def _references(answer: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -21,7 +21,7 @@ from replicator.config.secret import Secret
 from replicator.config.streams import SchemaRegistry as Settings
 from replicator.errors import ErrorKind, ReplicatorError
 from replicator.kafka import registry as subject
-from replicator.kafka.registry import SchemaRegistry, subject_of
+from replicator.kafka.registry import SchemaRegistry
 from replicator.records import RegistrySchema
 
 LONG = '"long"'
@@ -236,7 +236,7 @@ async def test_references_are_written_into_the_schema(served: Served) -> None:
 async def test_registering(served: Served) -> None:
     """A schema is registered once under its subject, and its id comes back."""
     client = served.client()
-    name = subject_of("old.public.a b/c", key=True)
+    name = "old.public.a b/c-key"
     assert 7 == await client.register(name, LONG)
     assert 7 == await client.register(name, LONG)
     assert [("POST", "/subjects/old.public.a%20b%2Fc-key/versions", None)] == served.requests
@@ -278,7 +278,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 @pytest.fixture
-async def served_by_tls(authority: Authority) -> AsyncIterator[Served]:
+async def served_by_tls(authority: Authority, request: pytest.FixtureRequest) -> AsyncIterator[Served]:
     """The same registry by https."""
     registry = Served()
     registry.gate.set()
@@ -286,6 +286,8 @@ async def served_by_tls(authority: Authority) -> AsyncIterator[Served]:
     app.router.add_route("*", "/{path:.*}", registry.answer)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(authority.certificate, authority.key)
+    context.load_verify_locations(authority.ca)
+    context.verify_mode = ssl.CERT_REQUIRED if getattr(request, "param", None) == "mutual" else ssl.CERT_NONE
     server = TestServer(app, scheme="https", host="127.0.0.1")
     await server.start_server(ssl=context)
     registry.url = f"https://localhost:{server.port}"
@@ -315,22 +317,35 @@ async def test_tls_for_another_host(served_by_tls: Served, authority: Authority)
     assert "not trusted" in str(error)
 
 
-def test_an_authority_that_cannot_be_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("served_by_tls", ["mutual"], indirect=True)
+async def test_tls_with_a_certificate_of_ours(served_by_tls: Served, authority: Authority) -> None:
+    """A registry that asks for a certificate gets ours, and none answers without it."""
+    ours = {"certificate_file": str(authority.certificate), "key_file": str(authority.key)}
+    client = served_by_tls.client(ca_file=str(authority.ca), **ours)
+    assert LONG == await client.schema(RegistrySchema("id", 1))
+    await client.close()
+    error = await refusal(served_by_tls.client(patience_seconds=0.1, ca_file=str(authority.ca)))
+    assert ErrorKind.CONNECTION is error.kind
+
+
+def test_files_that_cannot_be_read(tmp_path: Path, authority: Authority) -> None:
     """The setting is named before anything is asked."""
     for path in (tmp_path / "absent.pem", tmp_path):
         with pytest.raises(ReplicatorError, match="ca_file can't be read"):
             SchemaRegistry(Settings(url="https://localhost", ca_file=str(path)))
+    with pytest.raises(ReplicatorError, match="certificate_file can't be read"):
+        SchemaRegistry(Settings(url="https://localhost", certificate_file=str(authority.ca)))
 
 
 async def test_apicurio_by_confluents_api(kafka_registry: str, topic_prefix: str) -> None:
     """What is registered under a subject is found by the id that came back, by either path of the URL."""
     one = SchemaRegistry(Settings(url=kafka_registry))
     row = ROW.replace('"a"', f'"{topic_prefix}"')
-    number = await one.register(subject_of(topic_prefix, key=False), row)
+    number = await one.register(f"{topic_prefix}-value", row)
     two = SchemaRegistry(Settings(url=kafka_registry.replace("ccompat/v7", "registry/v3")))
     for client in (one, two):
         assert json.loads(row) == json.loads(await client.schema(RegistrySchema("id", number)))
-    assert number == await two.register(subject_of(topic_prefix, key=False), row)
+    assert number == await two.register(f"{topic_prefix}-value", row)
     await one.close()
     await two.close()
 
@@ -365,7 +380,7 @@ async def test_apicurio_refuses(kafka_registry: str, topic_prefix: str, monkeypa
         with pytest.raises(ReplicatorError, match="doesn't know") as caught:
             await client.schema(RegistrySchema(kind, 2**30))
         assert ErrorKind.DECODE is caught.value.kind
-    name = subject_of(topic_prefix, key=False)
+    name = f"{topic_prefix}-value"
     await client.register(name, ROW)
     async with aiohttp.ClientSession() as session:
         await session.put(f"{kafka_registry}/config/{name}", json={"compatibility": "BACKWARD"})

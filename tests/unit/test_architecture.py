@@ -14,7 +14,7 @@ ALLOWED = {
     "pydantic": {"replicator.config"},
     "yaml": {"replicator.config"},
     "confluent_kafka": {"replicator.kafka"},
-    "fastavro": {"replicator.codecs.avro"},
+    "fastavro": set(),  # the tests compare our own with it
     "replicator.postgres": {"replicator.postgres", "replicator.daemon"},
     "replicator.kafka": {"replicator.kafka", "replicator.daemon"},
     "replicator.routers": {"replicator.routers", "replicator.daemon"},
