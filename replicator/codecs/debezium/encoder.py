@@ -139,10 +139,7 @@ def _no_row() -> tuple[Row | None, Texts | None]:
 
 
 def mark_of(mark: TransactionMark) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Key and value of a transaction's boundary.
-
-    The id is the transaction's alone: `TransactionMark` has no LSN, and what follows the colon differs anyway.
-    """
+    """Key and value of a transaction's boundary, whose id is written as it stands: "xid:lsn" in Debezium's records."""
     ends = mark.events is not None
     value = {
         "status": "END" if ends else "BEGIN",
