@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from replicator.commands import exits
+from replicator.commands.durations import Duration
 from replicator.commands.options import connector_of, file_argument, json_option, next_step, print_json
 from replicator.commands.show import counted, span
 from replicator.daemon.logs import configure_logging
@@ -54,6 +55,13 @@ class Percent(click.ParamType[float]):
     type=click.IntRange(min=0),
     help="Rows a second, at most; 0 is unlimited. [default: verify.rows_per_second_max]",
 )
+@click.option(
+    "--patience",
+    type=Duration(),
+    default="20s",
+    show_default=True,
+    help="Look so long at a row that never stands still; then it is unsettled.",
+)
 @json_option
 @click.pass_context
 def command(
@@ -64,6 +72,7 @@ def command(
     where: str | None,
     sample: float,
     rate: int | None,
+    patience: float,
     as_json: bool,
 ) -> None:
     """Compare both databases, row by row, while both are in use; a difference is reported only when it is proven.
@@ -77,7 +86,7 @@ def command(
     connector = connector_of(file)
     configure_logging()
     limit = connector.verify.rows_per_second_max if rate is None else rate or None
-    wanted = Wanted(tables, where, sample, limit)
+    wanted = Wanted(tables, where, sample, limit, patience)
     watch = _bars if sys.stderr.isatty() and not as_json else None
     report = asyncio.run(verify_connector(connector, wanted, watch=watch))
     if as_json:

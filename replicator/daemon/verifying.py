@@ -20,6 +20,7 @@ from replicator.daemon.parts import open_parts
 from replicator.engine.verify.pace import Pace
 from replicator.engine.verify.passes import PassSettings
 from replicator.engine.verify.run import Report, Verification
+from replicator.engine.verify.settle import Patience
 from replicator.errors import ErrorKind, ReplicatorError
 from replicator.postgres.lsn import format_lsn
 from replicator.postgres.slot import parse_position
@@ -56,6 +57,7 @@ class Wanted:
         where: SQL on the old root table of the one table that is named.
         sample_percent: of the chunks.
         rows_per_second_max: None: no limit.
+        patience_seconds: how long a row that never stands still is looked at.
 
     """
 
@@ -63,6 +65,7 @@ class Wanted:
     where: str | None = None
     sample_percent: float = 100.0
     rows_per_second_max: int | None = None
+    patience_seconds: float = Patience.seconds
 
 
 async def verify_connector(
@@ -104,7 +107,9 @@ async def verify_connector(
             tolerances=connector.verify.tolerances,
             scope=_scope(chosen, wanted),
             pace=Pace(wanted.rows_per_second_max),
-            settings=PassSettings(chunk_rows=min(connector.backfill.chunk_rows, CHUNK_ROWS_MAX)),
+            settings=PassSettings(
+                min(connector.backfill.chunk_rows, CHUNK_ROWS_MAX), Patience(seconds=wanted.patience_seconds)
+            ),
             clock=time.time,
         )
         report = await _watched(verification, watch)
