@@ -37,7 +37,7 @@ def loaded(name: str) -> list[Any]:
     return list(yaml.safe_load_all((DEPLOY / name).read_text()))
 
 
-COMPOSE = loaded("docker-compose.yml")[0]
+COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 KUBERNETES = {document["kind"]: document for document in loaded("kubernetes.yaml")}
 CONTAINER = KUBERNETES["Deployment"]["spec"]["template"]["spec"]["containers"][0]
 ROUTES = {resource.canonical for resource in create_app([], clock=time.time, version="0").router.resources()}
@@ -52,7 +52,7 @@ def check_command(words: list[str]) -> None:
     assert {word for word in words if word.startswith("--")} <= options
 
 
-@pytest.mark.parametrize("path", sorted(DEPLOY.rglob("*.y*ml")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [ROOT / "docker-compose.yml", *sorted(DEPLOY.rglob("*.y*ml"))], ids=lambda path: path.name)
 def test_yaml_parses(path: Path) -> None:
     """Every YAML file, each of its documents a mapping."""
     assert all(isinstance(one, dict) for one in yaml.safe_load_all(path.read_text()))
@@ -89,10 +89,10 @@ def test_compose_mounts_what_is_there() -> None:
         for volume in service.get("volumes", ()):
             for way in WAYS.values():
                 host = volume.replace("${CONNECTOR:-crm}", way["CONNECTOR"])
-                assert (DEPLOY / host.split(":")[0]).exists(), volume
+                assert (ROOT / host.split(":")[0]).exists(), volume
         if "build" in service:
-            assert (DEPLOY / service["build"]["context"] / service["build"]["dockerfile"]).exists()
-    comments = (DEPLOY / "docker-compose.yml").read_text()
+            assert (ROOT / service["build"]["context"] / service["build"]["dockerfile"]).exists()
+    comments = (ROOT / "docker-compose.yml").read_text()
     paths = re.findall(r"\bdeploy/[\w./-]+", comments)
     assert {f"deploy/compose/{way}.env" for way in WAYS} <= set(paths)
     for path in paths:
