@@ -19,7 +19,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, n
 )
 
 from replicator.errors import ErrorKind
-from replicator.kafka.errors import Scrub, bad_setting, of_exception
+from replicator.kafka.errors import Scrub, bad_setting, kind_of, mapped, of_exception
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -71,16 +71,22 @@ class Admin:
 
     def __init__(self, settings: Mapping[str, Any], scrub: Scrub, log: Log) -> None:
         self._scrub = scrub
+        self._log = log
+        self._refusal: KafkaError | None = None
         try:
-            configuration: dict[str, Any] = {**settings, "error_cb": log.error}
+            configuration: dict[str, Any] = {**settings, "error_cb": self._reported}
             self._client = AdminClient(configuration, logger=log)
         except KafkaException as error:
             raise bad_setting(error, scrub) from None
 
     async def cluster(self) -> str:
         """The cluster's id; '' where the brokers tell none."""
-        answer = self._client.describe_cluster(request_timeout=_TIMEOUT_SECONDS)
-        return (await self._awaited(answer, "asking the brokers for their cluster")).cluster_id or ""
+        doing = "asking the brokers for their cluster"
+        try:
+            answer = await self._answer(self._client.describe_cluster(request_timeout=_TIMEOUT_SECONDS), doing)
+        except KafkaException as error:
+            raise of_exception(error, doing, scrub=self._scrub) from error
+        return answer.cluster_id or ""
 
     async def topics(self, names: Collection[str]) -> dict[str, Topic]:
         """Those of the topics that exist."""
@@ -89,11 +95,12 @@ class Admin:
         asked = self._client.describe_topics(TopicCollection(sorted(names)), request_timeout=_TIMEOUT_SECONDS)
         found: dict[str, Topic] = {}
         for name, answer in asked.items():
+            doing = f"asking for topic {name}"
             try:
-                described = await asyncio.wrap_future(answer)
+                described = await self._answer(answer, doing)
             except KafkaException as error:
                 if _code(error) not in _ABSENT:
-                    raise of_exception(error, f"asking for topic {name}", scrub=self._scrub) from error
+                    raise of_exception(error, doing, scrub=self._scrub) from error
             else:
                 found[name] = Topic(str(described.topic_id), len(described.partitions))
         return found
@@ -138,25 +145,42 @@ class Admin:
             )
             for one, answer in answers.items():
                 partition = one.topic, one.partition
+                doing = f"asking for the offsets of {one.topic}/{one.partition}"
                 try:
-                    found[partition] = (await asyncio.wrap_future(answer)).offset
+                    found[partition] = (await self._answer(answer, doing)).offset
                 except KafkaException as error:
                     code = _code(error)
                     if code in _LEADERLESS and time.monotonic() < deadline:
                         continue
                     if code not in {*_ABSENT, KafkaError._UNKNOWN_PARTITION}:  # noqa: SLF001 - so it is called
-                        doing = f"asking for the offsets of {one.topic}/{one.partition}"
                         raise of_exception(error, doing, scrub=self._scrub) from error
                 left.discard(partition)
             if left:
                 await asyncio.sleep(_PAUSE_SECONDS)
         return found
 
-    async def _awaited(self, answer: Future[Any], doing: str) -> Any:
-        try:
-            return await asyncio.wrap_future(answer)
-        except KafkaException as error:
-            raise of_exception(error, doing, scrub=self._scrub) from error
+    async def _answer(self, asked: Future[Any], doing: str) -> Any:
+        """Wait for an answer, and meanwhile hear of what the library reports beside: it tries again in any case.
+
+        Raises:
+            ReplicatorError: PERMISSION when a broker refuses this user.
+            KafkaException: what else the answer is.
+
+        """
+        answer = asyncio.wrap_future(asked)
+        while not answer.done():
+            await asyncio.wait({answer}, timeout=_PAUSE_SECONDS)
+            self._refusal = None
+            self._client.poll(0)
+            if self._refusal is not None and not answer.done():
+                answer.cancel()
+                raise mapped(self._refusal, doing, scrub=self._scrub)
+        return answer.result()
+
+    def _reported(self, error: KafkaError) -> None:
+        if kind_of(error) is ErrorKind.PERMISSION:
+            self._refusal = error
+        self._log.error(error)
 
 
 def _code(error: KafkaException) -> int | None:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _NAMES: Final = {logging.DEBUG: "debug", logging.INFO: "info", logging.WARNING: "warning"}
 _QUIET_SECONDS: Final = 10.0
 """A broker that is away is reported at every attempt, several times a second; here once in so long."""
+_OTHERS: Final = re.compile(r"is a (?:consumer|producer) property and will be ignored")
+"""Every client of a connector is given all of its settings."""
 _DIGITS: Final = re.compile(r"\d+")
 
 
@@ -40,6 +42,8 @@ class Log:
     def log(self, level: int, message: str, *arguments: Any) -> None:
         """As `logging.Logger.log`."""
         text = message % arguments if arguments else message
+        if _OTHERS.search(text):
+            return
         kind, now = _DIGITS.sub("", text), time.monotonic()
         if now - self._said.get(kind, -_QUIET_SECONDS) < _QUIET_SECONDS:
             return

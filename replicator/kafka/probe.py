@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from replicator.errors import ReplicatorError
+from replicator.errors import ErrorKind, ReplicatorError
 from replicator.kafka.errors import Scrub, mapped
 
 if TYPE_CHECKING:
@@ -66,9 +66,10 @@ class Probe:
         while True:
             try:
                 await self._admin.cluster()
-            except ReplicatorError:
+            except ReplicatorError as failed:
                 if loop.time() > deadline:
-                    self._fail(mapped(error, "reaching the brokers", scrub=self._scrub))
+                    refused = failed.kind is ErrorKind.PERMISSION
+                    self._fail(failed if refused else mapped(error, "reaching the brokers", scrub=self._scrub))
                     return
                 await asyncio.sleep(_PAUSE_SECONDS)
             else:
