@@ -88,7 +88,8 @@ class Lane:
 
         Args:
             batch: events that lie before this lane's position are passed over.
-            replay: replay a batch that fails on data; without, the error is raised and nothing is applied.
+            replay: replay a batch that fails on data; without, the error is raised and nothing is applied, and likewise
+                for a deadlock.
 
         Raises:
             ReplicatorError: what stops the feed (SUPERSEDED, SCHEMA, ... or a data error with `on_error: stop`), or a
@@ -104,7 +105,8 @@ class Lane:
             if self.durability.position == self.position:
                 return
             batch = replace(batch, position=self.position)
-        await self._retries.run(lambda: self._apply_whole(events, batch, replay=replay))
+        kinds = WITH_THE_BATCH if replay else WITH_THE_BATCH - {ErrorKind.SERIALIZATION}
+        await self._retries.run(lambda: self._apply_whole(events, batch, replay=replay), kinds)
 
     async def _apply_whole(self, events: Sequence[ChangeEvent], batch: Batch, *, replay: bool) -> None:
         plain = True
@@ -278,12 +280,13 @@ class Lane:
             async with self._target.transaction(self.number) as tx:
                 await self._applier.apply(tx, prepared, progress.applied)
                 await self._park(tx, sorted_events, progress)
-                await tx.checkpoint(self._progress(at), last.commit_time)
+                durable = self.durability.wanted()
+                await tx.checkpoint(self._progress(at), last.commit_time, durable=durable)
         except ReplicatorError as error:
             if error.action is not Action.ISOLATE:
                 raise
             return False
-        self._committed(at, progress, transactions)
+        self._committed(at, progress, transactions, durable=durable)
         return True
 
     async def _replay_events(self, events: Sequence[ChangeEvent], batch: Batch) -> None:
@@ -293,8 +296,9 @@ class Lane:
         async with self._target.transaction(self.number) as tx:
             for event in events:
                 await self._one(tx, event, progress)
-            await tx.checkpoint(self._progress(at), events[-1].transaction.commit_time)
-        self._committed(at, progress, 1)
+            durable = self.durability.wanted()
+            await tx.checkpoint(self._progress(at), events[-1].transaction.commit_time, durable=durable)
+        self._committed(at, progress, 1, durable=durable)
 
     async def replay_run(self, events: Sequence[ChangeEvent], batch: Batch) -> bool:
         """Apply some events in one transaction; False when a row is refused, and nothing is done. For several lanes."""
@@ -306,8 +310,9 @@ class Lane:
         at = position_of(event)
         async with self._target.transaction(self.number) as tx:
             await self._one(tx, event, progress)
-            await tx.checkpoint(self._progress(at), event.transaction.commit_time)
-        self._committed(at, progress, 0)
+            durable = self.durability.wanted()
+            await tx.checkpoint(self._progress(at), event.transaction.commit_time, durable=durable)
+        self._committed(at, progress, 0, durable=durable)
 
     async def _one(self, tx: TargetTransaction, event: ChangeEvent, progress: Progress) -> None:
         """One event in a savepoint: applied, resolved, parked, or the error that names it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -40,11 +40,11 @@ class Retries:
         self._gives_up_at: float | None = None
         self._log = structlog.get_logger("replicator.feed").bind(connector=status.connector, feed=status.feed)
 
-    async def run(self, attempt: Callable[[], Awaitable[None]]) -> None:
+    async def run(self, attempt: Callable[[], Awaitable[None]], kinds: Collection[ErrorKind] = WITH_THE_BATCH) -> None:
         """Run an attempt until it succeeds.
 
         Raises:
-            ReplicatorError: of another kind than `WITH_THE_BATCH`, or any once a drain has lasted too long.
+            ReplicatorError: of another kind than `kinds`, or any once a drain has lasted too long.
 
         """
         pause = self._initial
@@ -52,7 +52,7 @@ class Retries:
             try:
                 await attempt()
             except ReplicatorError as error:
-                if error.kind not in WITH_THE_BATCH or self._gives_up():
+                if error.kind not in kinds or self._gives_up():
                     raise
                 seconds = pause * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, no secret
                 now = time.time()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from replicator.engine.apply import stripe
 from replicator.engine.parking import position_of
-from replicator.errors import Action, ReplicatorError
+from replicator.errors import Action, ErrorKind, ReplicatorError
 from replicator.events import Batch, ChangeEvent, Key, Op, Position
 
 if TYPE_CHECKING:
@@ -89,7 +89,8 @@ class Spread:
             try:
                 await lane.apply(share, replay=False)
             except ReplicatorError as error:
-                if error.action is not Action.ISOLATE:
+                # Lanes whose unique values move wait for each other, too: one after the other they don't.
+                if error.action is not Action.ISOLATE and error.kind is not ErrorKind.SERIALIZATION:
                     raise
                 refused.append(lane)
 
@@ -106,7 +107,8 @@ class Spread:
         """What lanes refused, in the source's order as one lane would do it; in halves, so that few go one by one."""
         events = [(event, lane) for lane in refused for event in parts[lane]]
         events.sort(key=lambda pair: position_of(pair[0]))
-        await self._halves(events, batch)
+        if not await self._at_once(events, batch):
+            await self._halves(events, batch)
 
     async def _halves(self, events: Sequence[tuple[ChangeEvent, Lane]], batch: Batch) -> None:
         left = [(event, lane) for event, lane in events if lane.unapplied((event,))]

@@ -147,7 +147,11 @@ def _has_messages(wire: Wire) -> bool:
 
 
 async def _run_first(wire: Wire, register: list[Command], role: Role, lost: Callable[[], ReplicatorError]) -> None:
-    commands = [*register, Command(state_sql.SESSION, doing="choosing plan settings")]
+    commands = [
+        *register,
+        Command(state_sql.SESSION, doing="choosing plan settings"),
+        Command(state_sql.QUICK_DEADLOCKS, doing="choosing when to look for deadlocks"),
+    ]
     if role == "replica":
         commands.append(Command(state_sql.REPLICA_SESSION, doing="taking role replica"))
     try:
