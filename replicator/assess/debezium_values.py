@@ -29,6 +29,7 @@ _KNOWN: Final = {
     *("date", "timestamp with time zone", "time with time zone", "interval", *_TIMES),
     *("inet", "cidr", "macaddr", "macaddr8", "point", "citext", "hstore", "ltree", "geometry", "geography", "isbn"),
     *("int4range", "int8range", "numrange", "tsrange", "tstzrange", "daterange"),
+    *("int2vector", "oidvector"),  # arrays, to Debezium
 }
 _KNOWN_LATER: Final = {"tsvector", "vector", "halfvec", "sparsevec"}
 _LATER: Final = (3, 1)

@@ -19,6 +19,7 @@ from replicator.kafka.registry import SchemaRegistry
 from replicator.kafka.source import KafkaSource
 from replicator.kafka.topics import Topics
 from replicator.postgres.capture_proof import CaptureProof
+from replicator.postgres.catalog import read_catalog
 from replicator.postgres.marker import LogMarker
 from replicator.postgres.session import connect
 from replicator.postgres.slots import read_slot
@@ -95,7 +96,7 @@ class KafkaIntake:
             stream,
             connector=self._connector.name,
             tables=tables,
-            decoder=self._decoder(mappings, Topics(stream, tables), modes),
+            decoder=await self._decoder(mappings, Topics(stream, tables), modes),
             ledger=self._ledger,
             marker=marker,
             proof=self._proof(client, marker),
@@ -123,8 +124,11 @@ class KafkaIntake:
             return Arrived()
         return DebeziumProof(client, self._stream.topic_prefix, marker, beat_seconds=self.heartbeat_seconds)
 
-    def _decoder(self, mappings: Mappings, topics: Topics, modes: Modes) -> RecordDecoder:
-        catalog = Catalog(0, {table.name: table for table in mappings.source_tables})
+    async def _decoder(self, mappings: Mappings, topics: Topics, modes: Modes) -> RecordDecoder:
+        async with await connect(old_dsn(self._connector), f"{self._feed}/setup") as connection:
+            known = await read_catalog(connection)
+        # Without schemas an enum's values are told from those of a type that Debezium doesn't know by the catalog alone.
+        catalog = Catalog(known.server_version, {table.name: table for table in mappings.source_tables}, known.enums)
         kind = DebeziumAvroDecoder if self._stream.format == "debezium-avro" else DebeziumJsonDecoder
         return kind(catalog, topics.of_one_table, modes, self._stream.topic_prefix)
 

@@ -41,6 +41,8 @@ _NAMED: Final = {
     "tsvector": "io.debezium.data.Tsvector",
     "ltree": "io.debezium.data.Ltree",
 }
+_VECTORS: Final = {"int2vector": "int16", "oidvector": "int64"}
+"""Arrays, to Debezium (which stops at some values of oidvector). Our capture writes them as a type it doesn't know."""
 GEOMETRIC: Final = frozenset({"box", "circle", "line", "lseg", "path", "polygon"})
 """Types that Debezium reads through the JDBC driver's objects, which print numbers as Java does."""
 FIXED: Final = frozenset({"name", '"char"'})
@@ -150,6 +152,8 @@ def _field(shape: Shape, modes: Modes) -> Field | None:
         return Field("string")
     if kind in _NAMED:
         return Field("string", _NAMED[kind], version=1)
+    if kind in _VECTORS and not modes.exact:
+        return Field("array", items=Field(_VECTORS[kind], optional=True))
     if kind in _FAMILIES:
         return _FAMILIES[kind](shape, modes)
     if kind == "name" and modes.unknown_types:
