@@ -29,11 +29,11 @@ _KNOWN: Final = {
     *("date", "timestamp with time zone", "time with time zone", "interval", *_TIMES),
     *("inet", "cidr", "macaddr", "macaddr8", "point", "citext", "hstore", "ltree", "geometry", "geography", "isbn"),
     *("int4range", "int8range", "numrange", "tsrange", "tstzrange", "daterange"),
-    *("int2vector", "oidvector"),  # arrays, to Debezium
 }
 _KNOWN_LATER: Final = {"tsvector", "vector", "halfvec", "sparsevec"}
 _LATER: Final = (3, 1)
 _NEVER_IN_ARRAYS: Final = {"money", "name", "interval", "bit varying", "xml", "point", "refcursor"}
+_VECTORS: Final = {"int2vector", "oidvector"}
 _MILLISECONDS: Final = 3
 _CENTS: Final = 2
 
@@ -114,6 +114,8 @@ def _losses(
         yield _Lost("bit varying", "Debezium sends no length of a bit string: zeros at its beginning are lost")
     elif local == "time with time zone":
         yield _Lost(kind, "Debezium turns the time into UTC: the offset that was stored is lost")
+    elif local in _VECTORS:
+        yield _Lost(local, "Debezium sends an empty array in its place, or stops at it")
     elif local not in known and kind not in feed.source.catalog.enums:
         if not settings.flag("include.unknown.datatypes", default=False):
             yield _Lost(

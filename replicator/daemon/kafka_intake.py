@@ -127,7 +127,7 @@ class KafkaIntake:
     async def _decoder(self, mappings: Mappings, topics: Topics, modes: Modes) -> RecordDecoder:
         async with await connect(old_dsn(self._connector), f"{self._feed}/setup") as connection:
             known = await read_catalog(connection)
-        # Without schemas an enum's values are told from those of a type that Debezium doesn't know by the catalog alone.
+        # Without schemas only the catalog tells an enum's values from those of a type that Debezium doesn't know.
         catalog = Catalog(known.server_version, {table.name: table for table in mappings.source_tables}, known.enums)
         kind = DebeziumAvroDecoder if self._stream.format == "debezium-avro" else DebeziumJsonDecoder
         return kind(catalog, topics.of_one_table, modes, self._stream.topic_prefix)
