@@ -12,4 +12,5 @@ pytest_plugins = (
     "tests.fix_kafka",
     "tests.fix_capture",
     "tests.fix_kafka_source",
+    "tests.fix_pipeline",
 )
