@@ -75,7 +75,7 @@ SOURCE: dict[str, Any] = {
     "connector": "postgresql",
     "name": "old",
     "ts_ms": 1_700_000_000_123,
-    "snapshot": "false",
+    "snapshot": None,
     "db": "shop",
     "sequence": '["24023119","24023128"]',
     "ts_us": 1_700_000_000_123_456,

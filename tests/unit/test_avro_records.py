@@ -178,6 +178,39 @@ def test_what_is_not_framed(value: bytes, headers: tuple[tuple[str, bytes], ...]
     assert why in str(error)
 
 
+# --- NULL and defaults ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("snapshot, kept", [(None, True), ("last", True), ("false", False)])
+def test_a_converter_that_replaces_null(snapshot: str | None, kept: bool) -> None:
+    """What a converter makes of `source.snapshot`, which is NULL in a change, tells what it makes of other NULLs; one
+    that doesn't know the setting is found out by that.
+    """
+    held = table("public.rows", "id integer not null", "name text default")
+    default = {"type": "string", "connect.default": "x"}
+    text = {"type": ["null", "string"], "default": None}
+    row = [{"name": "id", "type": "int"}, {"name": "name", "type": [default, "null"], "default": "x"}]
+    source = [*({"name": name, **text} for name in ("schema", "table", "snapshot"))]
+    parts = [
+        {"name": "before", "type": ["null", {"type": "record", "name": "Value", "fields": row}]},
+        {"name": "after", "type": ["null", "Value"]},
+        {"name": "source", "type": {"type": "record", "name": "Source", "fields": source}},
+        {"name": "op", "type": "string"},
+    ]
+    schema = {"type": "record", "name": "Envelope", "fields": parts}
+    said = {"schema": "public", "table": "rows", "snapshot": snapshot}
+    value = written(schema, {"before": None, "after": {"id": 1, "name": "x"}, "source": said, "op": "c"})
+    record = Record("old.public.rows", 0, 1, None, None, value)
+    decoder = decoder_of(held, **{"value.converter.ignore.default.for.nullables": "true"})
+    if kept:
+        assert (b"1", b"x") == answer(decoder, record, {1: json.dumps(schema)}).after
+    else:
+        error = refusal(decoder, record, {1: json.dumps(schema)})
+        assert ErrorKind.DECODE is error.kind
+        assert "column name" in str(error)
+        assert "ignore.default.for.nullables" in str(error)
+
+
 # --- schemas that are none --------------------------------------------------------------------------------------------
 
 

@@ -61,6 +61,22 @@ def test_an_old_row_under_full_is_whole() -> None:
     assert (b"1", b"Anne", None) == change.before
 
 
+@pytest.mark.parametrize("carried", [True, False])
+def test_a_converter_that_replaces_null(carried: bool) -> None:
+    """What a converter makes of `source.snapshot`, which is NULL in a change, tells what it makes of other NULLs."""
+    held = table("public.customers", "id int not null", "name text not null", "note text default")
+
+    def written(op: str, snapshot: str | None) -> bytes:
+        content = envelope("public.customers", op, None, ANNE, snapshot=snapshot)
+        text = json.dumps(with_schema(content, FIELDS) if carried else content)
+        return text.replace('"field": "note"', '"field": "note", "default": "x"').encode()
+
+    for op, snapshot in (("c", None), ("r", "last")):
+        assert change_of(written(op, snapshot), held=held).after is not None
+    with pytest.raises(ReplicatorError, match=r"column note.*replace\.null"):
+        change_of(written("c", "false"), held=held)
+
+
 def test_rows_of_one_shape_share_their_relation() -> None:
     """The engine compares relations by identity: rows of one shape have the same one, whoever is missing a schema."""
     one = decoder(CUSTOMERS)

@@ -13,7 +13,7 @@ from replicator.codecs.avro.reader import compile_reader
 from replicator.codecs.avro.schema import field_of, parse
 from replicator.codecs.debezium.binaries import binary_reader
 from replicator.codecs.debezium.conversion import CONVERSION_ERRORS
-from replicator.codecs.debezium.envelope import Facts, Shape, Tables, facts, refused, row_change
+from replicator.codecs.debezium.envelope import Facts, Shape, Tables, check_nulls, facts, refused, row_change
 from replicator.codecs.debezium.fields import MalformedError
 from replicator.codecs.debezium.flat_rows import DELETED, FlatRow
 from replicator.codecs.debezium.marks import Marks, beat
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from replicator.tables import Catalog, Table, TableName
 
 _ENVELOPE: Final = frozenset({"op", "before", "after", "source", "transaction", "message", "exact"})
-_SOURCE: Final = frozenset({"schema", "table", "txId", "lsn", "ts_us", "ts_ms", "sequence"})
+_SOURCE: Final = frozenset({"schema", "table", "txId", "lsn", "ts_us", "ts_ms", "sequence", "snapshot"})
 _PLANS_MAX: Final = 10_000
 """Topics times schemas that are remembered; a table has a new schema after each ALTER."""
 _NUMBERS: Final = {"id": "number", "global": "global id", "content": "content id"}
@@ -264,6 +264,7 @@ class _Change(_Plan):
         known = _facts(source, value.get("transaction") or _NONE)
         if op == "t":
             return RowChange(Op.TRUNCATE, found[1].relation, None, None, *known)
+        check_nulls(found[1], source.get("snapshot"))
         before = value["before"]
         return row_change(op, found[1], lambda: before, value["after"], known, exact=value.get("exact"))
 

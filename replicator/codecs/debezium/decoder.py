@@ -14,7 +14,7 @@ import msgspec
 
 from replicator.codecs.debezium.binaries import binary_reader
 from replicator.codecs.debezium.conversion import CONVERSION_ERRORS
-from replicator.codecs.debezium.envelope import Tables, facts, refused, row_change
+from replicator.codecs.debezium.envelope import Tables, check_nulls, facts, refused, row_change
 from replicator.codecs.debezium.fields import MalformedError
 from replicator.codecs.debezium.flat_rows import DELETED, FlatRow
 from replicator.codecs.debezium.json_rows import TopicRows, keys_of, payload_of
@@ -41,6 +41,7 @@ class _Source(msgspec.Struct, gc=False):
     ts_ms: int | None = None
     ts_us: int | None = None
     sequence: str | None = None
+    snapshot: str | bool | None = None
 
 
 class _TransactionBlock(msgspec.Struct, gc=False):
@@ -169,8 +170,10 @@ class DebeziumJsonDecoder:
             if bytes(before) in _NOTHING:
                 raise MalformedError("it has neither `before` nor `after`")
             reader, old = topic.read_old(table, schema, before)
+            check_nulls(reader.shape, source.snapshot)
             return row_change(envelope.op, reader.shape, lambda: old, None, known, exact=envelope.exact)
         reader, new = topic.read(table, schema, after)
+        check_nulls(reader.shape, source.snapshot)
 
         def read_before() -> tuple[Any, ...] | None:
             return None if bytes(before) in _NOTHING else reader.read_old(before)

@@ -107,6 +107,7 @@ class Shape:
 
     Attributes:
         relation: what rows are called: a column that the catalog doesn't have comes along, so that the engine sees it.
+        defaulted: a column whose NULL a converter may replace by its default; None without.
 
     """
 
@@ -124,6 +125,18 @@ class Shape:
             type_oids=tuple(0 if column is None else column.type_oid for column in columns),
             key_columns=table.identity_columns,
             replica_identity=table.replica_identity,
+        )
+        self.defaulted = next(
+            (  # our own capture writes no defaults, and says "false" where it means it
+                column.name
+                for (_, field), column in zip(named, columns, strict=True)
+                if column is not None
+                and column.nullable
+                and field is not None
+                and field.has_default
+                and not modes.exact
+            ),
+            None,
         )
         keys = set(table.identity_columns)
         self._whole = table.replica_identity == "f"
@@ -273,6 +286,24 @@ def row_change(
     if after is None:
         raise MalformedError("it has no `after`")
     return RowChange(meant, shape.relation, old, shape.row(after, exact.get("after") if exact else None), *known)
+
+
+def check_nulls(shape: Shape, snapshot: object) -> None:
+    """Refuse what a converter wrote that puts defaults in the place of NULL, whatever it was told not to.
+
+    Each record shows it: `source.snapshot` has the default "false", and Debezium sets it only in rows of a snapshot
+    (SnapshotRecord.toSource), so that in a change it is NULL, or what the converter made of that.
+
+    Raises:
+        MalformedError: names the column.
+
+    """
+    if snapshot == "false" and shape.defaulted is not None:
+        raise MalformedError(
+            f"the converter that wrote it puts defaults in the place of NULL (source.snapshot is one), also in column "
+            f"{shape.defaulted}: Connect's JsonConverter knows replace.null.with.default since 3.5, Confluent's "
+            "AvroConverter ignore.default.for.nullables since 7.3. Upgrade it, set that, and copy the table again"
+        )
 
 
 class Tables:
