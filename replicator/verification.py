@@ -221,6 +221,37 @@ class Waiting:
     letters: Mapping[Key, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class HashedColumn:
+    """A column as it goes into the hash of a row.
+
+    Attributes:
+        name: as in the catalog.
+        form: `plain` as the server prints it; `number` without zeros at its end; `text` without the blanks of a
+            `character`.
+
+    """
+
+    name: str
+    form: str = "plain"
+
+
+BucketDigest = tuple[int, int, int]
+"""Rows, and two sums of halves of their hashes."""
+
+
+@dataclass(frozen=True)
+class HashedRange:
+    """A range of rows of one table, `after < by <= upto`, and what of them is hashed."""
+
+    table: Table
+    columns: tuple[HashedColumn, ...]
+    by: tuple[str, ...]
+    after: Key | None
+    upto: Key | None
+    buckets: int
+
+
 class VersionedSnapshot(SourceSnapshot, Protocol):
     """A snapshot that tells which transaction wrote a row: every row begins with its `xmin`, as text."""
 
@@ -246,6 +277,15 @@ class VersionedSnapshot(SourceSnapshot, Protocol):
         self, table: Table, by: tuple[str, ...], after: Key | None, rows: int, *, where: str | None = None
     ) -> list[Key]:
         """Up to `rows` distinct values of `by` after `after`, in order, none with a NULL."""
+
+    async def digests(self, of: HashedRange) -> dict[int, BucketDigest]:
+        """Digests of a range's rows by bucket, those without rows left out."""
+
+    async def rows_in_buckets(self, of: HashedRange, buckets: Sequence[int]) -> list[Values]:
+        """The range's rows in these buckets: xmin, `table.column_names`."""
+
+    async def keys_in_buckets(self, of: HashedRange, buckets: Sequence[int]) -> list[Key]:
+        """The keys (`by`) of the range's rows in these buckets."""
 
     async def pairs(self, keys: KeyMapping, wanted: Sequence[Key], *, back: bool = False) -> dict[Key, Key]:
         """What this database's key map says of these source keys (`back`: target keys); the rest is left out."""

@@ -108,7 +108,8 @@ async def verify_connector(
             scope=_scope(chosen, wanted),
             pace=Pace(wanted.rows_per_second_max),
             settings=PassSettings(
-                min(connector.backfill.chunk_rows, CHUNK_ROWS_MAX), Patience(seconds=wanted.patience_seconds)
+                min(connector.backfill.chunk_rows, CHUNK_ROWS_MAX),
+                patience=Patience(seconds=wanted.patience_seconds),
             ),
             clock=time.time,
         )

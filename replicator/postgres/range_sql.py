@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from replicator.tables import Table
+    from replicator.verification import HashedColumn
 
 _AND: Final = sql.SQL(" AND ")
 _COMMA: Final = sql.SQL(", ")
@@ -141,6 +142,66 @@ def chunk(
         table=_from(table),
         where=_where(table, by, lower, upper, where),
         order=_order(by),
+    )
+
+
+def digests(
+    table: Table, hashed: Sequence[HashedColumn], by: tuple[str, ...], *, after: bool, upto: bool
+) -> sql.Composed:
+    """Of the rows of a range, by bucket: how many, and two sums of halves of their hashes; the number of buckets is the
+    last parameter.
+
+    A row's hash is that of the text that the server prints, quick and the same on all versions; sums of its halves fit
+    into a bigint. OFFSET 0 keeps the planner from computing it three times.
+    """
+    return sql.SQL(
+        "SELECT pg_catalog.mod(h.h & 2147483647, {buckets}::pg_catalog.int8)::pg_catalog.int4, pg_catalog.count(*), "
+        "pg_catalog.sum((h.h >> 32)::pg_catalog.int4), pg_catalog.sum((h.h & 2147483647)::pg_catalog.int4) "
+        "FROM (SELECT {hash} AS h FROM {table} AS t{where} OFFSET 0) AS h GROUP BY 1"
+    ).format(
+        buckets=_number(len(by) * (after + upto) + 1),
+        hash=_hash(hashed),
+        table=_from(table),
+        where=_range(table, by, after=after, upto=upto),
+    )
+
+
+def in_buckets(
+    table: Table, hashed: Sequence[HashedColumn], by: tuple[str, ...], *, after: bool, upto: bool, keys: bool = False
+) -> sql.Composed:
+    """The rows of a range whose hashes are in one of some buckets: xmin and all columns, or their keys alone. The last
+    parameters are the number of buckets, and theirs.
+    """
+    number = len(by) * (after + upto) + 1
+    found = _range(table, by, after=after, upto=upto)
+    return sql.SQL(
+        "SELECT {columns} FROM {table} AS t{where}{so} pg_catalog.mod({hash} & 2147483647, {buckets}::pg_catalog.int8)"
+        "::pg_catalog.int4 = ANY({wanted}::pg_catalog.int4[])"
+    ).format(
+        columns=_columns(by) if keys else sql.SQL("t.xmin, {}").format(_columns(table.column_names)),
+        table=_from(table),
+        where=found,
+        so=_AND if after or upto else sql.SQL(" WHERE"),
+        hash=_hash(hashed),
+        buckets=_number(number),
+        wanted=_number(number + 1),
+    )
+
+
+def _range(table: Table, by: tuple[str, ...], *, after: bool, upto: bool) -> sql.Composable:
+    lower = _numbers(by) if after else None
+    upper = _numbers(by, len(by) if after else 0) if upto else None
+    return _where(table, by, lower, upper)
+
+
+def _hash(hashed: Sequence[HashedColumn]) -> sql.Composed:
+    forms: dict[str, LiteralString] = {
+        "plain": "{}",
+        "number": "pg_catalog.trim_scale({})",
+        "text": "{}::pg_catalog.text",
+    }
+    return sql.SQL('pg_catalog.hashtextextended(ROW({})::pg_catalog.text COLLATE "C", 0)').format(
+        _COMMA.join(sql.SQL(forms[one.form]).format(sql.Identifier("t", one.name)) for one in hashed)
     )
 
 

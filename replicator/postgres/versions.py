@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from replicator.events import Key, Values
     from replicator.mapping import KeyMapping
     from replicator.tables import Column, Table
+    from replicator.verification import BucketDigest, HashedRange
 
 # One search of the index for each key, whatever the plan.
 _PAIRS: Final = """
@@ -74,6 +75,27 @@ class VersionedSnapshot(PostgresSnapshot):
         """Distinct keys after one, in order."""
         query = range_sql.distinct_keys(table, by, after=after is not None, where=where)
         return [cast("Key", row) for row in await self._read(table, query, [*_texts(after), rows])]
+
+    async def digests(self, of: HashedRange) -> dict[int, BucketDigest]:
+        """Digests of a range's rows by bucket."""
+        query = range_sql.digests(of.table, of.columns, of.by, after=of.after is not None, upto=of.upto is not None)
+        with driver_errors(f"reading {of.table.name}"):
+            rows = await self._fetch(query, [*_texts(of.after), *_texts(of.upto), of.buckets])
+        return {bucket: (count, int(one), int(other)) for bucket, count, one, other in rows}
+
+    async def rows_in_buckets(self, of: HashedRange, buckets: Sequence[int]) -> list[Values]:
+        """The range's rows in some buckets: xmin, all columns."""
+        return await self._in_buckets(of, buckets, keys=False)
+
+    async def keys_in_buckets(self, of: HashedRange, buckets: Sequence[int]) -> list[Key]:
+        """Their keys."""
+        return [cast("Key", row) for row in await self._in_buckets(of, buckets, keys=True)]
+
+    async def _in_buckets(self, of: HashedRange, buckets: Sequence[int], *, keys: bool) -> list[Values]:
+        query = range_sql.in_buckets(
+            of.table, of.columns, of.by, after=of.after is not None, upto=of.upto is not None, keys=keys
+        )
+        return await self._read(of.table, query, [*_texts(of.after), *_texts(of.upto), of.buckets, list(buckets)])
 
     async def pairs(self, keys: KeyMapping, wanted: Sequence[Key], *, back: bool = False) -> dict[Key, Key]:
         """What this database's key map says; nothing where it has none."""

@@ -41,6 +41,11 @@ class Read:
     xmin: int
     lsn: int
 
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self.rows)
+
     def print_of(self, key: Key) -> Print:
         """What the aggregate's rows are known by."""
         tables = self.rows.get(key)
@@ -56,7 +61,7 @@ class SourceReads:
         self._mapping = mapping
         self._source = source
         names = mapping.root.table.column_names
-        self._root_key = _getter([names.index(name) + 1 for name in mapping.root.key])
+        self._root_key = getter([names.index(name) + 1 for name in mapping.root.key])
 
     async def by_key(self, keys: Sequence[Key]) -> Read:
         """The aggregates of these keys."""
@@ -122,7 +127,7 @@ class Demands:
         ]
         self._names = tuple(new for _, new in carried)
         positions = mapping.root.table.column_names
-        self._pick = _getter([positions.index(old) + 1 for old, _ in carried]) if carried else tuple
+        self._pick = getter([positions.index(old) + 1 for old, _ in carried]) if carried else tuple
 
     async def of(self, read: Read) -> list[Demand]:
         """What is demanded, with the keys of the source still in the rows."""
@@ -191,7 +196,8 @@ class Demands:
         return None if made is None or b"\0" in made else made
 
 
-def _getter(at: Sequence[int]) -> Callable[[Values], Any]:
+def getter(at: Sequence[int]) -> Callable[[Values], Any]:
+    """A function from a row to its values at these places, as a tuple."""
     if len(at) == 1:
         only = at[0]
         return lambda row: (row[only],)

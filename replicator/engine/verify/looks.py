@@ -32,6 +32,7 @@ class Seen:
         rows: that the target should have, one number a side.
         within: values that differ by no more than the declared tolerance, likewise.
         lsn: of A's snapshot.
+        reread: rows of the source that were read on top of the range's digests.
 
     """
 
@@ -39,6 +40,7 @@ class Seen:
     rows: Counter[int] = field(default_factory=Counter)
     within: Counter[int] = field(default_factory=Counter)
     lsn: int = 0
+    reread: int = 0
 
 
 @dataclass(slots=True)

@@ -17,23 +17,21 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from replicator.engine.chunks import Portion
 from replicator.engine.verify.multisets import MultisetLooker, groups
+from replicator.engine.verify.ranges import DigestRanges, RowRanges, digestible
 from replicator.engine.verify.settle import Patience, Settler
 
 if TYPE_CHECKING:
     from replicator.engine.verify.brackets import Difference
-    from replicator.engine.verify.demands import Read
     from replicator.engine.verify.looks import Looker, Seen
     from replicator.engine.verify.pace import Pace
+    from replicator.engine.verify.ranges import Chunk, Ranges
     from replicator.events import Key
     from replicator.mapping import Mapping, Side
     from replicator.verification import OpenDivergence, Progress, Run, Scope, VerifyStore, VersionedReader
 
 AHEAD: Final = 2
 """Chunks in hand at once: one is read while another waits for the feed."""
-BYTES_MAX: Final = 8 * 1024 * 1024
-"""Of one chunk's root rows, about."""
 KNOWN_ROWS: Final = 1_000
 SAVE_SECONDS: Final = 0.5
 _DONE: Final = -1
@@ -78,11 +76,13 @@ class PassSettings:
 
     Attributes:
         chunk_rows: root rows of one chunk, at most.
+        digest_rows: the same where only digests are read.
         patience: see `Patience`.
 
     """
 
     chunk_rows: int = 10_000
+    digest_rows: int = 50_000
     patience: Patience = field(default_factory=Patience)
 
 
@@ -126,7 +126,10 @@ class MappingPasses:
         self._settings = settings
         self._saw = saw
         self._settler = Settler(looker, store, progress, settings.patience, time.monotonic)
-        self._portion = Portion(self._mapping.root.table, BYTES_MAX)
+        self._chunks: Ranges = RowRanges(looker, scope.where)
+        self._rows = settings.chunk_rows
+        if scope.where is None and digestible(looker.mapping):
+            self._chunks, self._rows = DigestRanges(looker, source, target), settings.digest_rows
         self._saved_at = 0.0
         self._clock = time.monotonic()
 
@@ -145,7 +148,7 @@ class MappingPasses:
         for side in targets:
             self._settler.counts(str(side.table.name))
         steps: list[Callable[[], Awaitable[None]]] = [self._known, self._ranges]
-        if self._scope.where is None:
+        if self._scope.where is None and not self._chunks.covers:
             steps += [self._extras_of(at, side) for at, side in enumerate(targets)]
         while not progress.done and progress.step < len(steps):
             await steps[progress.step]()
@@ -196,20 +199,18 @@ class MappingPasses:
     async def _ranges(self) -> None:
         progress = self._progress
         after: Key | None = progress.after
-        in_hand: deque[tuple[Read, asyncio.Task[Seen]]] = deque()
+        in_hand: deque[tuple[Chunk, asyncio.Task[Seen]]] = deque()
         try:
             more = True
             while more or in_hand:
                 while more and len(in_hand) < AHEAD:
-                    rows = max(1, min(self._portion.rows, self._settings.chunk_rows))
                     if not self._sampled(after):
-                        after = await self._skipped(after, rows)
+                        after = await self._skipped(after)
                         more = after is not None
                         continue
-                    read = await self._looker.reads.by_range(after, rows, self._scope.where)
-                    self._measure(read)
-                    in_hand.append((read, asyncio.ensure_future(self._looker.rest(read))))
-                    await self._pace.spend(len(read.rows))
+                    read = await self._chunks.read(after, self._rows)
+                    in_hand.append((read, asyncio.ensure_future(self._chunks.rest(read))))
+                    await self._pace.spend(read.count)
                     after, more = read.last, read.last is not None
                 if in_hand:
                     read, seeing = in_hand.popleft()
@@ -219,14 +220,15 @@ class MappingPasses:
                 seeing.cancel()
             await asyncio.gather(*(seeing for _, seeing in in_hand), return_exceptions=True)
 
-    async def _chunk(self, read: Read, seen: Seen) -> None:
+    async def _chunk(self, read: Chunk, seen: Seen) -> None:
         progress = self._progress
         self._saw(seen.lsn)
         for at, side in enumerate(self._mapping.targets):
             counts = self._settler.counts(str(side.table.name))
             counts.rows += seen.rows[at]
             counts.within += seen.within[at]
-        progress.rows_read += len(read.rows)
+        progress.rows_read += read.count
+        await self._pace.spend(seen.reread)
         await self._settler.turn()  # before these are added: what is seen a second time was some time in between
         self._settler.add(seen.looks)
         await self._settler.bound()
@@ -235,20 +237,15 @@ class MappingPasses:
         if read.last is not None:  # the end is saved with the next step: None is the beginning
             await self._save()
 
-    def _measure(self, read: Read) -> None:
-        rows = (row for tables in read.rows.values() for rows in tables for row in rows)
-        size = sum(len(value) for row in rows for value in row if isinstance(value, bytes))
-        self._portion.saw(len(read.rows), size)
-
     def _sampled(self, after: Key | None) -> bool:
         """Whether the chunk that begins here is in the sample: the same answer after a resumption."""
         percent = self._scope.sample_percent
         return percent >= 100 or random.Random(f"{self._run.seed}/{after}").random() * 100 < percent  # noqa: S311
 
-    async def _skipped(self, after: Key | None, rows: int) -> Key | None:
+    async def _skipped(self, after: Key | None) -> Key | None:
         root = self._mapping.root
         async with self._source.versioned() as snapshot:
-            return await snapshot.count_before(root.table, root.key, after, rows)
+            return await snapshot.count_before(root.table, root.key, after, self._rows)
 
     # -- extras --------------------------------------------------------------------------------------------------------
 

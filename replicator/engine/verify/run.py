@@ -102,7 +102,8 @@ class Verification:
         self._pace = pace
         self._settings = settings
         if scope.sample_percent < 100:
-            self._settings = replace(settings, chunk_rows=min(settings.chunk_rows, SAMPLE_CHUNK_ROWS))
+            rows = min(settings.chunk_rows, SAMPLE_CHUNK_ROWS)
+            self._settings = replace(settings, chunk_rows=rows, digest_rows=rows)
         self._clock = clock
         self._log = structlog.get_logger("replicator.verify")
         self.progress: dict[str, TableBackfill] = {
