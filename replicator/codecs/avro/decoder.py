@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 _ENVELOPE: Final = frozenset({"op", "before", "after", "source", "transaction", "message", "exact"})
 _SOURCE: Final = frozenset({"schema", "table", "txId", "lsn", "ts_us", "ts_ms", "sequence", "snapshot"})
+_STEADY: Final = tuple(
+    f"source.{name}" for name in ("version", "connector", "name", "snapshot", "db", "schema", "table")
+)
 _PLANS_MAX: Final = 10_000
 """Topics times schemas that are remembered; a table has a new schema after each ALTER."""
 _NUMBERS: Final = {"id": "number", "global": "global id", "content": "content id"}
@@ -250,7 +253,8 @@ class _Change(_Plan):
     """Debezium's envelope."""
 
     def __init__(self, schema: Any, field: Field, topic: _Topic) -> None:
-        super().__init__(compile_reader(schema, unneeded=_unneeded(field), rows=("before", "after")))
+        reader = compile_reader(schema, unneeded=_unneeded(field), rows=("before", "after"), steady=_STEADY)
+        super().__init__(reader)
         self._topic = topic
         self._row = field.by_name["after"].fields
 
