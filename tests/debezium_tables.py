@@ -48,7 +48,8 @@ def column(line: str) -> Column:
         typmod = int(match[1])
     base = re.sub(r"\(.*\)", "", bare)
     cast = NAMES.get(base, base) + array
-    return Column(name, 1, kind, cast, typmod=typmod, base_typmod=typmod, nullable=nullable, has_default=default)
+    shown = bare.replace(base, base if base in {"bit", "bit varying"} else NAMES.get(base, base)) + array
+    return Column(name, 1, shown, cast, typmod=typmod, base_typmod=typmod, nullable=nullable, has_default=default)
 
 
 def table(name: str, *lines: str, key: Sequence[str] = ("id",), identity: str = "d") -> Table:

@@ -17,11 +17,17 @@ if TYPE_CHECKING:
 
 _POSITIVE: Final = 9_223_372_036_825_200_000
 _NEGATIVE: Final = -9_223_372_036_832_400_000
-_DAYS: Final = {
-    printing.days_of(-5_877_611, 6, 21): b"infinity",
-    printing.days_of(-5_877_611, 6, 22): b"-infinity",
+INFINITE_DAYS: Final = {
+    b"infinity": printing.days_of(-5_877_611, 6, 21),
+    b"-infinity": printing.days_of(-5_877_611, 6, 22),
 }
-INFINITE_DAYS: Final = {text: days for days, text in _DAYS.items()}
+# A snapshot's dates and those of arrays come by way of java.sql.Date, whose days Debezium cuts to 32 bits; which day it
+# is depends on the worker's time zone.
+_DAYS: Final = {
+    **{days: text for text, days in INFINITE_DAYS.items()},
+    **{-622_191_234 + shift: b"infinity" for shift in (-1, 0, 1)},
+    **{-625_821_272 + shift: b"-infinity" for shift in (-1, 0, 1)},
+}
 _MICROS: Final = {_POSITIVE: b"infinity", _NEGATIVE: b"-infinity"}
 INFINITE_MICROS: Final = {text: micros for micros, text in _MICROS.items()}
 _MILLIS: Final = {_POSITIVE // 1_000: b"infinity", _NEGATIVE // 1_000: b"-infinity"}

@@ -46,12 +46,34 @@ def decimal(context: Context) -> Converter:
             context.refuse("money is rounded", "money.fraction.digits=2")
         return lambda value: printing.money_text(cents_of(_number(value, scale)))
 
+    whole = is_whole(context)
+
     def convert(value: bytes | str | Decimal) -> Value:
         if isinstance(value, Decimal):
-            return f"{value:f}".encode()
-        return printing.numeric_text(int.from_bytes(bytes_of(value), signed=True), scale)
+            text = f"{value:f}".encode()
+        else:
+            text = printing.numeric_text(int.from_bytes(bytes_of(value), signed=True), scale)
+        return without_fraction(text) if whole else text
 
     return convert
+
+
+def is_whole(context: Context) -> bool:
+    """Whether a column's scale is negative, which Debezium takes for one of some 2,000 digits."""
+    return context.shape is not None and context.shape.numeric is not None and context.shape.numeric[1] <= 0
+
+
+def without_fraction(text: bytes) -> bytes:
+    """A whole number without the zeros behind its point.
+
+    Raises:
+        MalformedError: it is none.
+
+    """
+    number, _, fraction = text.partition(b".")
+    if fraction.strip(b"0"):
+        raise MalformedError("it has a fraction, which its column can't have")
+    return number
 
 
 def _number(value: bytes | str | Decimal, scale: int) -> Decimal:
