@@ -1,4 +1,4 @@
-"""The client of schema registries: against Apicurio, and against a server that fails in every way."""
+"""The client of schema registries, against a server that fails in every way."""
 
 import asyncio
 import base64
@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
@@ -335,56 +334,3 @@ def test_files_that_cannot_be_read(tmp_path: Path, authority: Authority) -> None
             SchemaRegistry(Settings(url="https://localhost", ca_file=str(path)))
     with pytest.raises(ReplicatorError, match="certificate_file can't be read"):
         SchemaRegistry(Settings(url="https://localhost", certificate_file=str(authority.ca)))
-
-
-async def test_apicurio_by_confluents_api(kafka_registry: str, topic_prefix: str) -> None:
-    """What is registered under a subject is found by the id that came back, by either path of the URL."""
-    one = SchemaRegistry(Settings(url=kafka_registry))
-    row = ROW.replace('"a"', f'"{topic_prefix}"')
-    number = await one.register(f"{topic_prefix}-value", row)
-    two = SchemaRegistry(Settings(url=kafka_registry.replace("ccompat/v7", "registry/v3")))
-    for client in (one, two):
-        assert json.loads(row) == json.loads(await client.schema(RegistrySchema("id", number)))
-    assert number == await two.register(f"{topic_prefix}-value", row)
-    await one.close()
-    await two.close()
-
-
-async def test_apicurio_by_its_own_ids(kafka_registry: str, topic_prefix: str) -> None:
-    """Content ids and global ids are found by the registry's own API, by either of its URLs; references too."""
-    own = kafka_registry.replace("ccompat/v7", "registry/v3")
-    row = ROW.replace('"a"', f'"{topic_prefix}"')
-    top = {"type": "record", "name": "Top", "fields": [{"name": "row", "type": f"{topic_prefix}.Row"}]}
-    reference = {"groupId": topic_prefix, "artifactId": "row", "version": "1", "name": f"{topic_prefix}.Row"}
-    async with aiohttp.ClientSession() as session:
-        made = []
-        for name, schema, references in (("row", row, []), ("top", json.dumps(top), [reference])):
-            content = {"content": schema, "contentType": "application/json", "references": references}
-            body = {"artifactId": name, "artifactType": "AVRO", "firstVersion": {"version": "1", "content": content}}
-            async with session.post(f"{own}/groups/{topic_prefix}/artifacts", json=body) as answer:
-                made.append((await answer.json())["version"])
-    for url in (own, kafka_registry):
-        client = SchemaRegistry(Settings(url=url))
-        for kind, name in (("global", "globalId"), ("content", "contentId")):
-            assert json.loads(row) == json.loads(await client.schema(RegistrySchema(kind, made[0][name])))
-            whole = json.loads(await client.schema(RegistrySchema(kind, made[1][name])))
-            assert json.loads(row) == whole["fields"][0]["type"]
-        await client.close()
-
-
-async def test_apicurio_refuses(kafka_registry: str, topic_prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An unknown id of either kind, and a schema that its subject can't bear, are told as what they are."""
-    monkeypatch.setattr(subject, "UNKNOWN_SECONDS", 0.2)
-    client = SchemaRegistry(Settings(url=kafka_registry))
-    for kind in ("id", "global", "content"):
-        with pytest.raises(ReplicatorError, match="doesn't know") as caught:
-            await client.schema(RegistrySchema(kind, 2**30))
-        assert ErrorKind.DECODE is caught.value.kind
-    name = f"{topic_prefix}-value"
-    await client.register(name, ROW)
-    async with aiohttp.ClientSession() as session:
-        await session.put(f"{kafka_registry}/config/{name}", json={"compatibility": "BACKWARD"})
-    with pytest.raises(ReplicatorError, match="incompatible") as caught:
-        await client.register(name, ROW.replace('"long"', '"string"'))
-    assert ErrorKind.SCHEMA is caught.value.kind
-    await client.close()
