@@ -32,7 +32,7 @@ _LOCKS: Final = zlib.crc32(b"replicator verification") - (1 << 31)
 
 _INTERRUPTED: Final = (
     "SELECT v.id, v.progress FROM replicator.verification AS v WHERE v.connector = $1::text AND v.feed = $2::text "
-    "AND v.finished_at IS NULL AND v.scope = $3::jsonb ORDER BY v.id DESC"
+    "AND v.finished_at IS NULL AND v.scope = $3::jsonb ORDER BY v.progress = '{}'::jsonb, v.id DESC"
 )
 _LOCK: Final = "SELECT pg_catalog.pg_try_advisory_lock($1::integer, $2::integer)"
 _BEGIN: Final = (

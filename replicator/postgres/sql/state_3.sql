@@ -28,8 +28,8 @@ CREATE TABLE replicator.divergence (
     target_key text[],                  -- the aggregate's in this table, where there is no source_key
     cause text NOT NULL,
     evidence jsonb NOT NULL DEFAULT '{}', -- LSNs, xids, numbers; never a value of the row
-    first_seen timestamptz NOT NULL DEFAULT clock_timestamp(),
-    last_seen timestamptz NOT NULL DEFAULT clock_timestamp(),
+    first_seen timestamptz NOT NULL DEFAULT now(),
+    last_seen timestamptz NOT NULL DEFAULT now(),
     closed_at timestamptz,              -- it was equal then; NULL: open
     UNIQUE (connector, feed, mapping, table_schema, table_name, kind, key)
 );
