@@ -38,7 +38,7 @@ async def test_a_schema_of_version_1_is_upgraded_in_place(target_world: TargetWo
         (after,) = await state.feeds()
     assert ("0/7", 7, 8) == (checkpoint.position, before.epoch, after.epoch)
     assert () == before.partitions == after.partitions
-    assert [(2,)] == target_world.database.execute("SELECT number FROM replicator.version")
+    assert [(3,)] == target_world.database.execute("SELECT number FROM replicator.version")
     assert [] == target_world.database.execute("SELECT FROM replicator.partition")
 
 
