@@ -73,7 +73,7 @@ class Session:
         self.readings: dict[Partition, Reading] = {}
         self.yielded = Yielded()
         self.backlog = Backlog(self.yielded)
-        self.failure: ReplicatorError | None = None
+        self.failure: Exception | None = None
         self.changed = asyncio.Event()
         self._ledger = ledger
         self._beginning = beginning
@@ -135,6 +135,8 @@ class Session:
             log=log,
         )
         self._tasks = [asyncio.ensure_future(self._run(self._decoding.run)), asyncio.ensure_future(self._watch())]
+        for task in self._tasks:
+            task.add_done_callback(self._ended)
 
     async def close(self) -> None:
         """Give everything up and leave. What was given out and isn't confirmed is for the next session."""
@@ -180,7 +182,7 @@ class Session:
         self._promised = max(self._promised, position.at)
         return position
 
-    def fail(self, error: ReplicatorError) -> None:
+    def fail(self, error: Exception) -> None:
         """End the session, with the first error that it met. What was read before is given out first."""
         if self.failure is None:
             self.failure = error
@@ -354,6 +356,13 @@ class Session:
         task = asyncio.ensure_future(work)
         self._asking.add(task)
         task.add_done_callback(self._asking.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        """What nobody foresaw ends the session too: with a task that is gone in silence it would wait for ever."""
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Exception):
+            self.fail(error)
 
 
 def _lost(partitions: Collection[Partition], reason: str) -> ReplicatorError:
