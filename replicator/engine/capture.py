@@ -181,11 +181,13 @@ class Capture:
         self._recording.clear()
 
     async def _commit(self, position: int) -> None:
-        if self._until_beat() == 0:
-            self._beaten_at = self._clock()
-            self._recording.beat(self._beaten_at)
+        beats = self._until_beat() == 0
+        if beats:
+            self._recording.beat(self._clock())
         await self._recording.flush()
         await self._log.commit(Progress(position, self._settings.owner))
+        if beats:
+            self._beaten_at = self._clock()  # not from before: a slow commit must not be followed by beats alone
         self._open = False
         self._position = position
         self._source.confirm(position)
