@@ -9,12 +9,12 @@ Debezium or the registry are missing, a test of that way is skipped, or fails: s
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, get_args
 
 import pytest
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # exported, not in __all__
 
 from replicator.demo.kafka_parts.debezium import Format
 from replicator.demo.kafka_parts.rest import ConnectRest
@@ -75,7 +75,7 @@ class MakePipeline(Protocol):
     """Beside what `migrate` takes.
 
     captured: Debezium's `table.include.list`.
-    partitions: of each topic.
+    partitions: of each topic, but of those of the tables in `single`.
     stream: more of the connector's section, as YAML.
     config: of Debezium's connector, over that of `fix_kafka.make_connector`.
     bootstrap: what the daemon is told, when it isn't the broker itself (a proxy).
@@ -90,6 +90,7 @@ class MakePipeline(Protocol):
         old_schema: str = "",
         captured: str = ...,
         partitions: int = 1,
+        single: Collection[str] = (),
         options: str = "",
         stream: str = "",
         config: Mapping[str, str] | None = None,
@@ -121,6 +122,7 @@ def pipeline(
         old_schema: str = "",
         captured: str = r"public\..*",
         partitions: int = 1,
+        single: Collection[str] = (),
         options: str = "",
         stream: str = "",
         config: Mapping[str, str] | None = None,
@@ -149,6 +151,11 @@ def pipeline(
             ]
             if kind == "avro":
                 section.append(f"  schema_registry: {{url: {request.getfixturevalue('kafka_registry')}}}")
+            if single:
+                topics = [NewTopic(f"{prefix}.{table}", 1, 1) for table in single]
+                admin = AdminClient({"bootstrap.servers": bootstrap})  # held until the answers are there
+                for answer in admin.create_topics(topics).values():
+                    answer.result(20)
         connector: str | None = None
         if producer == "debezium":
             make_connector: MakeConnector = request.getfixturevalue("make_connector")
