@@ -1,11 +1,16 @@
 """Values of Debezium's events, back to the text that PostgreSQL prints.
 
 What a setting of Debezium's loses is refused when a table's converters are built, or, where only some values are lost
-(a moment beyond 2262 in nanoseconds), when such a value comes. Nothing is guessed, but two things can't be seen:
+(a moment beyond 2262 in nanoseconds), when such a value comes. Nothing is guessed, but some things can't be seen, as
+they were tried with 3.6.3:
 
 - A text that equals `unavailable.value.placeholder` in a column that can be TOASTed counts as unchanged, and the
   engine fetches the row where it needs the value.
-- An array's lower bounds, which Debezium drops: it comes as one that begins at 1. (More dimensions are refused.)
+- An array's lower bounds, which Debezium drops: it comes as one that begins at 1. (More dimensions are refused, and so
+  is an array of nothing but NULL, which looks the same.)
+- In Debezium's snapshot a date before Christ comes as one after, and 1582-10-05 to -14 come ten days later.
+- A timestamp of 294247-01-10 04:00:25.2 is infinite, and an infinite interval (17 and later) is one of no time.
+- Of money, `lc_monetary`: it is printed as with C.
 
 Debezium: PostgresValueConverter, JdbcValueConverters, UnchangedToastedPlaceholder (2.7 to 3.6).
 """
