@@ -52,7 +52,9 @@ def check_command(words: list[str]) -> None:
     assert {word for word in words if word.startswith("--")} <= options
 
 
-@pytest.mark.parametrize("path", [ROOT / "docker-compose.yml", *sorted(DEPLOY.rglob("*.y*ml"))], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", [ROOT / "docker-compose.yml", *sorted(DEPLOY.rglob("*.y*ml"))], ids=lambda path: path.name
+)
 def test_yaml_parses(path: Path) -> None:
     """Every YAML file, each of its documents a mapping."""
     assert all(isinstance(one, dict) for one in yaml.safe_load_all(path.read_text()))
