@@ -18,7 +18,6 @@ from replicator.records import Record, RowChange, TransactionMark
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
-    from replicator.events import Values
     from replicator.kafka.atomic import Merge
     from replicator.kafka.backlog import Backlog, Reading
     from replicator.partitions import Partition, RecordDecoder, Registry
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
 _EVENT_BYTES: Final = 600  # an event with its transaction, its tuples, and its places in lists
 _VALUE_BYTES: Final = 48  # a bytes object, without its content, and its place
 _SLICE_SECONDS: Final = 0.005
+_BETWEEN_LOOKS: Final = 32
+"""Records between two looks at the clock."""
 _SETTLED_SECONDS: Final = 5.0
 """After so long without any record, what waits for others at the beginning of a feed waits in vain."""
 
@@ -138,28 +139,39 @@ class Decoding:
 
     def _slice(self, until: float) -> Collection[RegistrySchema]:
         """Decode for a while; returns schemas without which the next record can't be read."""
-        readings, decoder = self._readings, self._decoder
-        while self._waiting and time.monotonic() < until:
-            waiting = self._waiting
-            record = waiting[0]
-            reading = readings.get((record.topic, record.partition))
-            if reading is None or record.offset < reading.seen:
-                pass  # given up meanwhile, or read before
-            elif type(record) is End:
-                reading.seen = record.offset
-                reading.at_end = True
-            else:
-                assert isinstance(record, Record)
-                if needed := decoder.needs(record):
-                    return needed
-                self._say(record, decoder.decode(record), reading)
-                reading.seen = record.offset + 1
-                reading.at_end = False
-            if reading is not None and self._merge is None:
-                reading.read = reading.seen
-            waiting.popleft()
-            if type(record) is Record:
-                self._release(size_of(record))
+        freed = 0
+        waiting = self._waiting
+        try:
+            while waiting and time.monotonic() < until:
+                for _ in range(min(_BETWEEN_LOOKS, len(waiting))):
+                    record = waiting[0]
+                    if needed := self._read(record):
+                        return needed
+                    waiting.popleft()
+                    if type(record) is Record:
+                        freed += size_of(record)
+        finally:
+            self._release(freed)
+        return ()
+
+    def _read(self, record: Record | End) -> Collection[RegistrySchema]:
+        """Take in one arrival; returns what its decoder needs first."""
+        reading = self._readings.get((record.topic, record.partition))
+        if reading is None or record.offset < reading.seen:
+            return ()  # given up meanwhile, or read before
+        if type(record) is End:
+            reading.seen = record.offset
+            reading.at_end = True
+        else:
+            assert type(record) is Record
+            decoder = self._decoder
+            if needed := decoder.needs(record):
+                return needed
+            self._say(record, decoder.decode(record), reading)
+            reading.seen = record.offset + 1
+            reading.at_end = False
+        if self._merge is None:
+            reading.read = reading.seen
         return ()
 
     async def _learn(self, needed: Collection[RegistrySchema]) -> None:
@@ -173,47 +185,51 @@ class Decoding:
             self._decoder.learn(schema, await self._registry.schema(schema))
 
     def _say(self, record: Record, decoded: Decoded, reading: Reading) -> None:
-        if type(decoded) is TransactionMark and self._merge is not None:
-            self._merge.end(reading, record, decoded)
-        if type(decoded) is not RowChange or decoded.relation.table not in self._tables:
+        merge = self._merge
+        if type(decoded) is not RowChange:
+            if type(decoded) is TransactionMark and merge is not None:
+                merge.end(reading, record, decoded)
             return
-        if decoded.sequence is not None and decoded.op is not Op.READ and not self._is_new(record, decoded, reading):
+        op, relation, sequence = decoded.op, decoded.relation, decoded.sequence
+        before, after = decoded.before, decoded.after
+        if relation.table not in self._tables:
             return
-        if decoded.op is Op.TRUNCATE and self._partitions_of(record.topic) > 1:
-            raise _unordered(record, decoded.relation.table)
-        size = _EVENT_BYTES + _size(decoded.before) + _size(decoded.after)
+        if sequence is not None and op is not Op.READ and not self._is_new(record, decoded, sequence, reading):
+            return
+        if op is Op.TRUNCATE and self._partitions_of(record.topic) > 1:
+            raise _unordered(record, relation.table)
+        size = _EVENT_BYTES
+        if after is not None:
+            size += _VALUE_BYTES * len(after) + sum([len(value) for value in after if type(value) is bytes])
+        if before is not None:
+            size += _VALUE_BYTES * len(before) + sum([len(value) for value in before if type(value) is bytes])
         self._release(-size)  # held now in another form
-        if self._merge is not None:
-            self._merge.add(reading, record, decoded, size)
+        if merge is not None:
+            merge.add(reading, record, decoded, size)
             return
         backlog = self._backlog
-        transaction = Transaction(decoded.xid, decoded.lsn, decoded.commit_time, backlog.number)
-        backlog.number += 1
-        event = ChangeEvent(decoded.op, decoded.relation, decoded.before, decoded.after, transaction, 1)
+        number = backlog.number
+        backlog.number = number + 1
+        transaction = Transaction(decoded.xid, decoded.lsn, decoded.commit_time, number)
+        event = ChangeEvent(op, relation, before, after, transaction, 1)
         backlog.add(event, reading, record.offset + 1, size)
 
-    def _is_new(self, record: Record, change: RowChange, reading: Reading) -> bool:
+    def _is_new(self, record: Record, change: RowChange, sequence: tuple[int, int], reading: Reading) -> bool:
         """Whether it isn't part of a replay.
 
         Raises:
             ReplicatorError: LOG_LOST for one that is late.
 
         """
-        assert change.sequence is not None
-        replayed = reading.sequences.replaying
+        sequences = reading.sequences
+        replayed = sequences.replaying
         try:
-            new = reading.sequences.is_new(change.sequence)
+            new = sequences.is_new(sequence)
         except OutOfOrderError as late:
             raise _late(record, change, late) from None
-        if reading.sequences.replaying and not replayed:
+        if not new and not replayed:
             self._log.info("a replay of the producer is passed over", record=str(record))
         return new
-
-
-def _size(values: Values | None) -> int:
-    if values is None:
-        return 0
-    return _VALUE_BYTES * len(values) + sum([len(value) for value in values if type(value) is bytes])
 
 
 def _late(record: Record, change: RowChange, late: OutOfOrderError) -> ReplicatorError:

@@ -149,8 +149,9 @@ class Session:
             task.cancel()
         await asyncio.gather(*self._tasks, *self._asking, return_exceptions=True)
         try:
-            if self.readings and self.failure is None:
-                await self._ledger.release(self.readings.keys())
+            if self.readings:
+                with contextlib.suppress(ReplicatorError):  # then whoever has them next finds this member gone
+                    await self._ledger.release(self.readings.keys())
         finally:
             if self._thread is not None:
                 last_words = self._commit(synchronously=True) if await self._probe.answers() else None
@@ -183,10 +184,13 @@ class Session:
         return position
 
     def fail(self, error: Exception) -> None:
-        """End the session, with the first error that it met. What was read before is given out first."""
+        """End the session, with the first error that it met. What was read before is given out; no more is read."""
         if self.failure is None:
             self.failure = error
             self.changed.set()
+            for task in self._tasks:
+                if task is not asyncio.current_task():
+                    task.cancel()
 
     # --- the member -------------------------------------------------------------------------------------------------
 

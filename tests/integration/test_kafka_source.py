@@ -8,6 +8,7 @@ from replicator.engine.parking import position_of
 from replicator.errors import ErrorKind, ReplicatorError
 from replicator.events import Position
 from tests.fix_kafka_source import ORDERS, KafkaWorld, keys_of
+from tests.polling import looped
 
 
 async def test_events_come_in_the_order_of_their_partition(kafka_world: KafkaWorld) -> None:
@@ -77,3 +78,24 @@ async def test_a_source_that_was_not_started_says_so(kafka_world: KafkaWorld) ->
     await reader.source.close()
 
     assert ErrorKind.INTERNAL is caught.value.kind
+
+
+async def test_a_session_that_failed_ends(kafka_world: KafkaWorld) -> None:
+    """What was read before is given out, then the error is raised, however much arrives meanwhile."""
+    kafka_world.make_topic()
+    kafka_world.write(1, 2)
+    reader = await kafka_world.started()
+    await looped(lambda: reader.source.ready_rows == 2)
+    session = reader.source._session
+    assert session is not None
+    session.fail(ReplicatorError("lost", kind=ErrorKind.REASSIGNED))
+    kafka_world.write(*range(3, 50))
+    assert 2 == reader.source.ready_rows
+
+    with pytest.raises(ReplicatorError) as caught:
+        await reader.run()
+
+    assert ErrorKind.REASSIGNED is caught.value.kind
+    assert [1, 2] == reader.applied
+    await reader.source.start(None)
+    assert list(range(1, 50)) == await reader.apply(49)
