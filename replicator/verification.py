@@ -273,6 +273,11 @@ class VersionedSnapshot(SourceSnapshot, Protocol):
     ) -> list[Values]:
         """All rows with `after < by <= upto`, ordered by `by`: xmin, `table.column_names`."""
 
+    async def owned_chunk(
+        self, table: Table, by: tuple[str, ...], after: Key | None, upto: Key | None, *, owns: str | None
+    ) -> list[Values]:
+        """The same, with `t` or `f` after xmin: whether the connector's predicate holds for the row."""
+
     async def keys_after(
         self, table: Table, by: tuple[str, ...], after: Key | None, rows: int, *, where: str | None = None
     ) -> list[Key]:

@@ -128,16 +128,26 @@ def holds(table: Table, given: tuple[str, ...], where: str) -> sql.Composed:
 
 
 def chunk(
-    table: Table, by: tuple[str, ...], *, after: bool, upto: bool, where: str | None = None, versions: bool = False
+    table: Table,
+    by: tuple[str, ...],
+    *,
+    after: bool,
+    upto: bool,
+    where: str | None = None,
+    versions: bool = False,
+    holds: str | None = None,
 ) -> sql.Composed:
     """Rows of a range in the order of `by`; one text parameter a column for each boundary that is there.
 
-    With `versions` a row begins with its xmin.
+    With `versions` a row begins with its xmin, and with `holds` goes on with whether that predicate does.
     """
     lower = _numbers(by) if after else None
     upper = _numbers(by, len(by) if after else 0) if upto else None
     return sql.SQL("SELECT {xmin}{columns} FROM {table} AS t{where}{order}").format(
-        xmin=sql.SQL("t.xmin, ") if versions else sql.SQL(""),
+        xmin=sql.SQL("{}{}").format(
+            sql.SQL("t.xmin, ") if versions else sql.SQL(""),
+            sql.SQL("") if holds is None else sql.SQL("coalesce(({}), false), ").format(sql.SQL(holds)),
+        ),
         columns=_columns(table.column_names),
         table=_from(table),
         where=_where(table, by, lower, upper, where),

@@ -69,6 +69,15 @@ class VersionedSnapshot(PostgresSnapshot):
         query = range_sql.chunk(table, by, after=after is not None, upto=upto is not None, where=where, versions=True)
         return await self._read(table, query, [*_texts(after), *_texts(upto)])
 
+    async def owned_chunk(
+        self, table: Table, by: tuple[str, ...], after: Key | None, upto: Key | None, *, owns: str | None
+    ) -> list[Values]:
+        """All rows of a range: xmin, whether a predicate holds for the row, all columns."""
+        query = range_sql.chunk(
+            table, by, after=after is not None, upto=upto is not None, versions=True, holds=owns or "true"
+        )
+        return await self._read(table, query, [*_texts(after), *_texts(upto)])
+
     async def keys_after(
         self, table: Table, by: tuple[str, ...], after: Key | None, rows: int, *, where: str | None = None
     ) -> list[Key]:

@@ -32,6 +32,8 @@ class Read:
         last: the range's end; None where it is the table's.
         xmin: of the snapshot: whatever has a lower id had ended.
         lsn: everything visible lies before.
+        span: the keys are those of a range, after one and up to another (None: open), that both sides order alike, so
+            that the target's root rows are found by it too.
 
     """
 
@@ -40,6 +42,7 @@ class Read:
     last: Key | None
     xmin: int
     lsn: int
+    span: tuple[Key | None, Key | None] | None = None
 
     @property
     def count(self) -> int:
@@ -74,8 +77,8 @@ class SourceReads:
             await self._children(snapshot, rows)
             return Read(rows, keys, None, _xmin(snapshot), snapshot.insert_lsn)
 
-    async def by_range(self, after: Key | None, rows_max: int, where: str | None) -> Read:
-        """The aggregates of the next `rows_max` roots (about: of those that `where` lets pass)."""
+    async def by_range(self, after: Key | None, rows_max: int, where: str | None, *, span: bool = False) -> Read:
+        """The aggregates of the next `rows_max` roots (about: of those that `where` lets pass); `span` as of `Read`."""
         mapping, root = self._mapping, self._mapping.root
         conditions = [f"({one})" for one in (mapping.owns_source, where) if one is not None]
         async with self._source.versioned() as snapshot:
@@ -85,7 +88,8 @@ class SourceReads:
             )
             rows: dict[Key, tuple[Sequence[Values], ...]] = {self._root_key(row): ((row,),) for row in found}
             await self._children(snapshot, rows)
-            return Read(rows, list(rows), last, _xmin(snapshot), snapshot.insert_lsn)
+            keys = (after, last) if span else None
+            return Read(rows, list(rows), last, _xmin(snapshot), snapshot.insert_lsn, keys)
 
     async def _children(self, snapshot: VersionedSnapshot, rows: dict[Key, tuple[Sequence[Values], ...]]) -> None:
         keys = list(rows)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from replicator.engine.verify.brackets import NOTHING, Difference, Look, Print
 from replicator.engine.verify.compare import META, Compared, Found, SideComparer, found_print, of_ours, printed
-from replicator.engine.verify.demands import Demand, Demands, Read, SourceReads
+from replicator.engine.verify.demands import Demand, Demands, Read, SourceReads, getter
 from replicator.engine.verify.keys import KeyMaps
 from replicator.verification import Waiting
 
@@ -80,6 +80,8 @@ class Looker:
         self._target = target
         self._reached = reached
         self._demands = Demands(mapping, source)
+        names = mapping.target.table.column_names
+        self._root_key = getter([names.index(name) + META for name in mapping.target.key])
 
     async def by_key(self, keys: Sequence[Key]) -> Seen:
         """All three steps for these aggregates."""
@@ -92,7 +94,7 @@ class Looker:
         async with self._target.versioned() as snapshot:
             pairs = await self.maps.find(snapshot, self._demands.wanted(demands))
             self._demands.translate(demands, pairs)
-            target = await self._of_target(snapshot, demands)
+            target = await self._of_target(snapshot, demands, read.span)
         seen = Seen(lsn=read.lsn)
         for demand in demands:
             seen.rows.update({at: len(rows) for at, rows in enumerate(demand.rows)})
@@ -113,10 +115,16 @@ class Looker:
 
     # -- B -----------------------------------------------------------------------------------------------------------
 
-    async def _of_target(self, snapshot: VersionedSnapshot, demands: Sequence[Demand]) -> _Target:
+    async def _of_target(
+        self, snapshot: VersionedSnapshot, demands: list[Demand], span: tuple[Key | None, Key | None] | None
+    ) -> _Target:
         mapping = self.mapping
         found: dict[int, list[list[Values]]] = defaultdict(lambda: [[] for _ in mapping.targets])
+        if span is not None:
+            await self._roots_of(snapshot, demands, span, found)
         for at, side in enumerate(mapping.targets):
+            if at == 0 and span is not None:
+                continue
             numbers = [number for number, demand in enumerate(demands) if demand.target_keys[at] is not None]
             keys = [key for number in numbers if (key := demands[number].target_keys[at]) is not None]
             owns = mapping.owns if at == 0 else None
@@ -125,6 +133,24 @@ class Looker:
                 assert isinstance(first, bytes)
                 found[numbers[int(first) - 1]][at].append(row[1:])
         return _Target(found, await snapshot.waiting(mapping.name))
+
+    async def _roots_of(
+        self,
+        snapshot: VersionedSnapshot,
+        demands: list[Demand],
+        span: tuple[Key | None, Key | None],
+        found: dict[int, list[list[Values]]],
+    ) -> None:
+        """The target's root rows of a range; of those that nothing demands, a demand of nothing is added."""
+        side, after, upto = self.mapping.target, *span
+        numbers = {demand.key: number for number, demand in enumerate(demands)}
+        for row in await snapshot.owned_chunk(side.table, side.key, after, upto, owns=self.mapping.owns):
+            key = self._root_key(row)
+            number = numbers.get(key)
+            if number is None:
+                number = numbers[key] = len(demands)
+                demands.append(Demand(key, [[] for _ in self.mapping.targets], (key,) * len(self.mapping.targets)))
+            found[number][0].append(row)
 
     async def _compared(
         self, demands: Sequence[Demand], target: _Target, seen: Seen

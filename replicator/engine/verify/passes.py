@@ -148,8 +148,8 @@ class MappingPasses:
         for side in targets:
             self._settler.counts(str(side.table.name))
         steps: list[Callable[[], Awaitable[None]]] = [self._known, self._ranges]
-        if self._scope.where is None and not self._chunks.covers:
-            steps += [self._extras_of(at, side) for at, side in enumerate(targets)]
+        if self._scope.where is None:
+            steps += [self._extras_of(at, side) for at, side in enumerate(targets) if at >= self._chunks.covers]
         while not progress.done and progress.step < len(steps):
             await steps[progress.step]()
             progress.step, progress.after = progress.step + 1, None

@@ -3,7 +3,7 @@
     rows      the source's rows of the range; the target's by their keys
     digests   of each range, in buckets of rows by hash; only buckets that differ are read, by their rows
 
-Digests serve where nothing but names lies between the two tables, and where both servers order the keys alike (numbers,
+Digests serve where nothing but names lies between the two tables, and where both servers order the keys alike (integers,
 dates, uuid; texts have collations): then the same range holds the same rows, and what is too much is seen as well.
 """
 
@@ -32,7 +32,7 @@ REREAD_ROWS_MAX: Final = 10_000
 """Of buckets that differ, at once."""
 
 _ORDERED_ALIKE: Final = frozenset(
-    {"smallint", "integer", "bigint", "oid", "numeric", "uuid", "date", "boolean", "bytea"}
+    {"smallint", "integer", "bigint", "oid", "uuid", "date", "boolean", "bytea"}
     | {"timestamp with time zone", "timestamp without time zone"}
 )
 
@@ -56,8 +56,8 @@ class Chunk(Protocol):
 class Ranges(Protocol):
     """Reads and looks at ranges."""
 
-    covers: bool
-    """Rows of the target that no row of the source stands behind are seen, too."""
+    covers: int
+    """In so many of the target tables, the root first, rows that no row of the source stands behind are seen, too."""
 
     async def read(self, after: Key | None, rows_max: int) -> Chunk:
         """A of the next range, of `rows_max` rows at most."""
@@ -75,16 +75,17 @@ class RowRanges:
 
     """
 
-    covers = False
-
     def __init__(self, looker: Looker, where: str | None) -> None:
         self._looker = looker
         self._where = where
+        self._span = where is None and ordered_alike(looker.mapping)
+        self.covers = 1 if self._span else 0
         self._portion = Portion(looker.mapping.root.table, BYTES_MAX)
 
     async def read(self, after: Key | None, rows_max: int) -> Read:
         """See `Ranges`; no more than may be held in memory."""
-        read = await self._looker.reads.by_range(after, max(1, min(self._portion.rows, rows_max)), self._where)
+        rows_max = max(1, min(self._portion.rows, rows_max))
+        read = await self._looker.reads.by_range(after, rows_max, self._where, span=self._span)
         rows = (row for tables in read.rows.values() for rows in tables for row in rows)
         self._portion.saw(read.count, sum(len(value) for row in rows for value in row if isinstance(value, bytes)))
         return read
@@ -130,7 +131,7 @@ class DigestRanges:
 
     """
 
-    covers = True
+    covers = 1
 
     def __init__(self, looker: Looker, source: VersionedReader, target: VersionedReader) -> None:
         mapping = looker.mapping
@@ -201,9 +202,15 @@ class DigestRanges:
 
 def digestible(mapping: Mapping) -> bool:
     """Whether both servers can compute digests of the same ranges."""
-    if mapping.function is not None or mapping.multiset or mapping.key_map is not None or mapping.references:
-        return False
-    if mapping.owns is not None or mapping.owns_source is not None or mapping.reads_back:
+    plain = mapping.function is None and not mapping.references
+    whole = mapping.owns is None and mapping.owns_source is None
+    return plain and whole and not mapping.reads_back and ordered_alike(mapping)
+
+
+def ordered_alike(mapping: Mapping) -> bool:
+    """Whether the keys of both roots are the same texts, and a range of them is the same on both servers."""
+    translated = {name for one in mapping.references for name in one.columns}
+    if mapping.multiset or mapping.key_map is not None or translated.intersection(mapping.target.key):
         return False
     source, target = mapping.root.table.by_name, mapping.target.table.by_name
     pairs = zip(mapping.root.key, mapping.target.key, strict=True)
