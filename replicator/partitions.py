@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     from replicator.records import Decoded, Record, RegistrySchema
 
@@ -43,6 +43,20 @@ class RecordDecoder(Protocol):
         Raises:
             ReplicatorError: DECODE (names topic, partition and offset, what is wrong, and the setting of the producer
                 that would keep what this record has lost); SCHEMA when the table is not what the catalog says.
+
+        """
+
+    def decode_run(self, records: Sequence[Record]) -> list[Decoded]:
+        """What the first of these records say, as `decode` says it of each, in less time.
+
+        Args:
+            records: of one topic, at least one.
+
+        Returns:
+            As many as could be read; none when `needs` has to be asked about the first.
+
+        Raises:
+            ReplicatorError: as `decode`, of the first record.
 
         """
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from typing import Any
 
 import pytest
@@ -64,6 +64,17 @@ class PlainDecoder:
             said.get("order"),
             tuple(said["sequence"]) if "sequence" in said else None,
         )
+
+    def decode_run(self, records: Sequence[Record]) -> list[Decoded]:
+        read: list[Decoded] = []
+        for record in records:
+            try:
+                read.append(self.decode(record))
+            except ReplicatorError:
+                if not read:
+                    raise
+                break
+        return read
 
 
 class Refusing(PlainDecoder):

@@ -120,6 +120,20 @@ class DebeziumAvroDecoder:
         except CONVERSION_ERRORS as error:
             raise refused(record, f"it is malformed ({type(error).__name__})") from None
 
+    def decode_run(self, records: Sequence[Record]) -> list[Decoded]:
+        """See `partitions.RecordDecoder`."""
+        read: list[Decoded] = []
+        for record in records:
+            try:
+                if self.needs(record):
+                    break
+                read.append(self.decode(record))
+            except ReplicatorError:
+                if not read:
+                    raise
+                break
+        return read
+
     def _is_flat_delete(self, record: Record) -> bool:
         return self._flat is not None and self._flat.tombstones == "delete" and record.topic not in self._special
 

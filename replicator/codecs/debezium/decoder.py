@@ -7,7 +7,7 @@ Debezium's settings say how values are written; a record that doesn't fit is loo
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -20,6 +20,7 @@ from replicator.codecs.debezium.flat_rows import DELETED, FlatRow
 from replicator.codecs.debezium.json_rows import TopicRows, keys_of, payload_of
 from replicator.codecs.debezium.marks import Marks, beat
 from replicator.codecs.debezium.modes import Modes
+from replicator.errors import ReplicatorError
 from replicator.events import Op
 from replicator.records import Beat, Decoded, Message, Record, RegistrySchema, RowChange, TransactionMark
 
@@ -131,6 +132,24 @@ class DebeziumJsonDecoder:
         except CONVERSION_ERRORS as error:
             raise refused(record, f"it is malformed ({type(error).__name__})") from None
 
+    def decode_run(self, records: Sequence[Record]) -> list[Decoded]:
+        """See `partitions.RecordDecoder`."""
+        topic = self._topics.get(records[0].topic)
+        if topic is None or topic.run is None or self._flat is not None:
+            return [self.decode(records[0])]
+        read: list[Decoded] = list(topic.run.read(records))
+        if None not in read:
+            return read
+        for at, found in enumerate(read):
+            if found is None:
+                try:
+                    read[at] = self.decode(records[at])
+                except ReplicatorError:
+                    if at == 0:
+                        raise
+                    return read[:at]
+        return read
+
     # --- changes ------------------------------------------------------------------------------------------------------
 
     def _change(self, topic: TopicRows, value: bytes) -> Decoded:
@@ -174,6 +193,7 @@ class DebeziumJsonDecoder:
             return row_change(envelope.op, reader.shape, lambda: old, None, known, exact=envelope.exact)
         reader, new = topic.read(table, schema, after)
         check_nulls(reader.shape, source.snapshot)
+        topic.expect(source.schema, source.table, reader, b"" if schema is None else schema.head)
 
         def read_before() -> tuple[Any, ...] | None:
             return None if bytes(before) in _NOTHING else reader.read_old(before)

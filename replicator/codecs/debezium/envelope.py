@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from replicator.records import Record
     from replicator.tables import Catalog, Column, Table
 
-_OPS: Final = {op.value: op for op in Op}
+OPS: Final = {op.value: op for op in Op}
 _sequence = msgspec.json.Decoder(tuple[str | None, str | None]).decode
-_UINT32: Final = 0xFFFFFFFF
+UINT32: Final = 0xFFFFFFFF
 
 
 class Facts(NamedTuple):
@@ -70,7 +70,7 @@ def facts(
 
     """
     return Facts(
-        (xid or 0) & _UINT32,
+        (xid or 0) & UINT32,
         lsn or 0,
         micros / 1e6 if micros is not None else (millis or 0) / 1e3,
         None if transaction is None else transaction.partition(":")[0],
@@ -169,6 +169,24 @@ class Shape:
             )
         except CONVERSION_ERRORS:
             self._blame(self._converters, values)
+
+    def rows(self, rows: Sequence[Sequence[object]]) -> list[Values]:
+        """New rows, at once.
+
+        Args:
+            rows: of each the fields' values in order.
+
+        Raises:
+            any of CONVERSION_ERRORS: `row` says of what.
+
+        """
+        if not self._converters:
+            return [()] * len(rows)
+        columns = [
+            [None if value is None else convert(value) for value in column]
+            for convert, column in zip(self._converters, zip(*rows, strict=True), strict=True)
+        ]
+        return list(zip(*columns, strict=True))
 
     def _exact(
         self, converters: Sequence[Converter | None], values: Sequence[object], exact: Mapping[str, str | None]
@@ -271,7 +289,7 @@ def row_change(
         MalformedError: another op, a row lacks, a value is malformed.
 
     """
-    meant = _OPS.get(op)
+    meant = OPS.get(op)
     if meant is None or meant is Op.TRUNCATE:
         raise MalformedError(f"its op is {op[:20]!r}")
     old: Values | None = None

@@ -13,6 +13,7 @@ import msgspec
 from replicator.codecs.debezium.columns import field_of
 from replicator.codecs.debezium.envelope import Shape
 from replicator.codecs.debezium.fields import Field, MalformedError, field_of_json
+from replicator.codecs.debezium.json_runs import RunReader
 
 if TYPE_CHECKING:
     from replicator.codecs.debezium.modes import Modes
@@ -65,6 +66,10 @@ class RowReader:
     Raises:
         ReplicatorError: DECODE, when a column's values can't be brought back whole.
 
+    Attributes:
+        shape: of the rows.
+        row_type, old_type: the structs that rows and old rows are read as.
+
     """
 
     def __init__(self, table: Table, fields: Sequence[tuple[str, Field | None]], modes: Modes) -> None:
@@ -78,6 +83,7 @@ class RowReader:
             forbid_unknown_fields=True,
             gc=False,
         )
+        self.row_type = self.old_type = row
         self._decode = msgspec.json.Decoder(row).decode
         self._old_places: tuple[int, ...] | None = None
         if table.replica_identity != "f":
@@ -89,6 +95,7 @@ class RowReader:
                 rename=attributes,
                 gc=False,
             )
+            self.old_type = old
             self._decode_old = msgspec.json.Decoder(old).decode
             self._old_places = tuple(places)
 
@@ -111,8 +118,15 @@ class RowReader:
         """
         if self._old_places is None:
             return self.read(row)
+        return self.old_values(self._decode_old(row))
+
+    def old_values(self, old: msgspec.Struct) -> tuple[Any, ...]:
+        """The values of an old row that was read as `old_type`."""
+        told = msgspec.structs.astuple(old)
+        if self._old_places is None:
+            return told
         values: list[Any] = [None] * len(self.fields)
-        for at, value in zip(self._old_places, msgspec.structs.astuple(self._decode_old(row)), strict=True):
+        for at, value in zip(self._old_places, told, strict=True):
             values[at] = value
         return tuple(values)
 
@@ -147,11 +161,17 @@ class TopicRows:
     def __init__(self, name: str, catalog: Catalog, modes: Modes) -> None:
         self.name = name
         self.schema: RecordSchema | None = None
+        self.run: RunReader | None = None
         self._catalog = catalog
         self._modes = modes
         self._schemas: dict[bytes, RecordSchema] = {}
         self._expected: dict[int, RowReader] = {}  # by the table, which the catalog keeps
         self._by_fields: dict[tuple[TableName, tuple[str, ...]], RowReader] = {}
+
+    def expect(self, schema: str, table: str, reader: RowReader, head: bytes) -> None:
+        """Read the next records as one was read: of this table, by this reader, with this beginning."""
+        if self.run is None or not self.run.reads(schema, table, reader, head):
+            self.run = RunReader(schema, table, reader, head)
 
     def schema_of(self, text: bytes) -> RecordSchema:
         """The schema that a record carries.
