@@ -110,6 +110,10 @@ def _losses(
     varying = local == "bit varying" and not column.type_name.startswith("bit(")
     if of_array and local in _NEVER_IN_ARRAYS and (varying or local != "bit varying"):
         yield _Lost(kind + "[]", f"Debezium sends no array of {kind} at all")
+    elif of_array and local == "bit varying":
+        yield _Lost("bit[]", "Debezium sends NULL in place of an array of bits")
+    elif of_array and local == "time without time zone":
+        yield _Lost("time[]", "Debezium cuts times in arrays to milliseconds, and makes 24:00:00 of them 00:00:00")
     elif varying:
         yield _Lost("bit varying", "Debezium sends no length of a bit string: zeros at its beginning are lost")
     elif local == "time with time zone":

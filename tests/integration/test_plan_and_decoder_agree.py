@@ -30,6 +30,7 @@ SETTINGS = [
 async def catalog_of(database: Database) -> Catalog:
     columns = [f"c{number} {kind}" for number, kind in enumerate(VALUES)]
     extra = ["t3 timestamp(3)", "b varbit[]", "n name[]", "d text DEFAULT 'x'"]
+    extra += ["tm time[]", "bi bit(3)[]", "da date[]"]
     database.execute(SCHEMA)
     database.execute(f"CREATE TABLE crm.held ({', '.join([*columns, *extra])})")
     async with await connect(database.dsn, "test") as connection:
