@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+import uvloop
 
 from replicator.commands import exits
 from replicator.commands.durations import Duration
@@ -88,7 +89,7 @@ def command(
     limit = connector.verify.rows_per_second_max if rate is None else rate or None
     wanted = Wanted(tables, where, sample, limit, patience)
     watch = _bars if sys.stderr.isatty() and not as_json else None
-    report = asyncio.run(verify_connector(connector, wanted, watch=watch))
+    report = uvloop.run(verify_connector(connector, wanted, watch=watch))
     if as_json:
         print_json(report_document(report))
     else:

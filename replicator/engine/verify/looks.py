@@ -96,8 +96,8 @@ class Looker:
             self._demands.translate(demands, pairs)
             target = await self._of_target(snapshot, demands, read.span)
         seen = Seen(lsn=read.lsn)
-        for demand in demands:
-            seen.rows.update({at: len(rows) for at, rows in enumerate(demand.rows)})
+        for at in range(len(self.comparers)):
+            seen.rows[at] = sum([len(demand.rows[at]) for demand in demands])
         compared = await self._compared(demands, target, seen)
         if compared:
             await self._look_again(read, compared, target.waiting, seen)

@@ -3,8 +3,8 @@
     rows      the source's rows of the range; the target's by their keys
     digests   of each range, in buckets of rows by hash; only buckets that differ are read, by their rows
 
-Digests serve where nothing but names lies between the two tables, and where both servers order the keys alike (integers,
-dates, uuid; texts have collations): then the same range holds the same rows, and what is too much is seen as well.
+Digests serve where nothing but names lies between the two tables, and where both servers order the keys alike
+(integers, dates, uuid; texts have collations): then the same range holds the same rows, and what is too much is seen.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class RowRanges:
         rows_max = max(1, min(self._portion.rows, rows_max))
         read = await self._looker.reads.by_range(after, rows_max, self._where, span=self._span)
         rows = (row for tables in read.rows.values() for rows in tables for row in rows)
-        self._portion.saw(read.count, sum(len(value) for row in rows for value in row if isinstance(value, bytes)))
+        self._portion.saw(read.count, sum(map(_size, rows)))
         return read
 
     async def rest(self, chunk: Chunk) -> Seen:
@@ -179,8 +179,7 @@ class DigestRanges:
             by_key: dict[Key, tuple[Sequence[Values], ...]] = {self._key_of(row): ((row,),) for row in rows}
             every = list(dict.fromkeys((*by_key, *keys)))
             read = Read(by_key, every, None, int(snapshot.text.split(":")[0]), snapshot.insert_lsn)
-        size = sum(len(value) for row in rows for value in row if isinstance(value, bytes))
-        self._portion.saw(len(rows), size)
+        self._portion.saw(len(rows), sum(map(_size, rows)))
         return await self._looker.rest(read)
 
     def _portions(
@@ -198,6 +197,11 @@ class DigestRanges:
             lots[-1].append(one)
             size += rows
         return lots
+
+
+def _size(row: Values) -> int:
+    """Bytes of its values."""
+    return sum(map(len, cast("Sequence[bytes]", tuple(filter(None, row)))))
 
 
 def digestible(mapping: Mapping) -> bool:
