@@ -93,13 +93,7 @@ class Session:
             progressed=self._progressed,
         )
         self.drain = Drain(
-            proof,
-            admin,
-            beginning,
-            ledger,
-            readings=self.readings,
-            backlog=self.backlog,
-            refresh=self._refresh,
+            proof, admin, beginning, ledger, readings=self.readings, backlog=self.backlog, refresh=self._refresh
         )
         self.confirmed: dict[Partition, int] = {}
         self._uncommitted: dict[Partition, int] = {}
