@@ -314,8 +314,9 @@ class GroupThread:
             consumer.incremental_assign(assigned)
         else:
             consumer.assign(assigned)
-        if self._paused and assigned:
-            consumer.pause(assigned)
+        if assigned:
+            # A pause outlives an assignment: one that left while it was paused would stand still when it is back.
+            (consumer.pause if self._paused else consumer.resume)(assigned)
 
     def _revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._hand_over()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from replicator.errors import ErrorKind, ReplicatorError
-from replicator.events import Position
+from replicator.events import Batch, Position
 from replicator.kafka.atomic import Merge
 from replicator.kafka.backlog import Backlog, Reading
 from replicator.kafka.consumer import GroupThread, Trouble
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Consumer
 
-    from replicator.events import Batch
     from replicator.kafka.admin import Admin
     from replicator.kafka.beginning import Beginning
     from replicator.kafka.consumer import Arrival
@@ -56,6 +55,12 @@ class Session:
         confirmed: the next offset of each partition that the target has committed.
 
     """
+
+    _committed_at = 0.0
+    _promised = 0
+    _lost = False
+    _giving_up = False
+    _closing = False
 
     def __init__(
         self,
@@ -97,10 +102,7 @@ class Session:
         )
         self.confirmed: dict[Partition, int] = {}
         self._uncommitted: dict[Partition, int] = {}
-        self._committed_at = 0.0
-        self._promised = 0
         self._settled = asyncio.Event()
-        self._closing = False
         self._tasks: list[asyncio.Task[None]] = []
         self._asking: set[asyncio.Task[Any]] = set()
         self._probe = Probe(admin, scrub, self.fail)
@@ -160,6 +162,15 @@ class Session:
             self._release(batch.bytes)
         return batch
 
+    def levelled(self) -> Batch | None:
+        """A batch of nothing, once, where a partition is to be given up of which something isn't confirmed: a commit
+        that didn't wait for the disk becomes durable with the next one, which may not come otherwise.
+        """
+        if not self._giving_up or self.backlog.events or self.backlog.open:
+            return None
+        self._giving_up = False
+        return Batch([], Position(self.backlog.number))
+
     def confirm(self, position: Position) -> None:
         """The target has committed everything up to there."""
         done = self.yielded.confirm(position)
@@ -197,7 +208,15 @@ class Session:
             self._troubled(trouble)
 
     async def assigned(self, partitions: Collection[Partition]) -> Mapping[Partition, int]:
-        """See `Member`."""
+        """See `Member`.
+
+        Raises:
+            ReplicatorError: as `Beginning.begin`; REASSIGNED in a session that has lost partitions: what is in hand of
+                them may yet be committed under the new epoch, beside what would be read again.
+
+        """
+        if self._lost or self.failure is not None or self.yielded.holds(partitions):
+            raise _lost(partitions, "the group has gone on without this process before")
         offsets = await self._beginning.begin(partitions)
         for one, offset in offsets.items():
             self.readings[one] = Reading(one, offset, offset)
@@ -214,6 +233,8 @@ class Session:
         self._forget(partitions)
         if self._whole and partitions:
             self.fail(_lost(partitions, "the group shares its partitions out anew"))
+        self._giving_up = self.yielded.holds(partitions)
+        self.changed.set()
         try:
             async with asyncio.timeout(seconds):
                 while self.yielded.holds(partitions) and not self._closing:
@@ -229,6 +250,7 @@ class Session:
     def lost(self, partitions: Collection[Partition]) -> None:
         """See `Member`."""
         if partitions:
+            self._lost = True
             self._forget(partitions)
             self._spawn(self._gone(_lost(partitions, "the group went on without this process")))
 

@@ -125,7 +125,7 @@ class KafkaSource:
         loop = asyncio.get_running_loop()
         while True:
             session.changed.clear()
-            batch = session.cut(rows_max, bytes_max)
+            batch = session.cut(rows_max, bytes_max) or session.levelled()
             if batch is not None:
                 return batch
             if session.failure is not None:
