@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from replicator.events import ChangeEvent, Commit
+from replicator.events import Begin, ChangeEvent, Commit
 from replicator.records import Message
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ class Captured(NamedTuple):
     lsn: int
 
 
-Item = Captured | Message | Commit
-"""A commit follows the changes and messages of its transaction; a message outside any stands between two commits."""
+Item = Begin | Captured | Message | Commit
+"""Changes and messages of a transaction stand between its beginning and its commit; a message outside any doesn't."""
 
 
 @dataclass(frozen=True, slots=True)

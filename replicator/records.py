@@ -98,7 +98,7 @@ class Message(NamedTuple):
         lsn: where it lies in the WAL.
         xid: of its transaction; 0 for one outside of any.
         commit_time: seconds since the epoch; None where it isn't told.
-        sequence: as of `RowChange`.
+        sequence, transaction, order, table_order: as of `RowChange`.
 
     """
 
@@ -108,6 +108,9 @@ class Message(NamedTuple):
     xid: int
     commit_time: float | None = None
     sequence: tuple[int, int] | None = None
+    transaction: str | None = None
+    order: int | None = None
+    table_order: int | None = None
 
 
 Decoded = RowChange | TransactionMark | Beat | Message | None

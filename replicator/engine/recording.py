@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from replicator.captures import Captured, Encoded
 from replicator.errors import ErrorKind, ReplicatorError
-from replicator.events import UNCHANGED, Commit, Op
+from replicator.events import UNCHANGED, Begin, Commit, Op
 from replicator.records import Beat, Message, RowChange, TransactionMark
 
 if TYPE_CHECKING:
@@ -113,6 +113,7 @@ class Recording:
         self._id = ""
         self._order = 0
         self._orders: Counter[TableName] = Counter()
+        self._messages = 0
         self._last_commit = 0
 
     async def begin(self, position: int) -> None:
@@ -149,16 +150,25 @@ class Recording:
         """Add an item's records."""
         if type(item) is Captured:
             event, lsn = item
-            if event.transaction is not self._transaction:
-                self._enter(event.transaction, now)
             shape = self._shapes.get(event.relation) or await self._shape(event.relation)
             self._change(event, lsn, shape, now)
+        elif isinstance(item, Begin):
+            self._enter(item.transaction, now)
         elif isinstance(item, Commit):
             self._leave(item, now)
         elif isinstance(item, Message):
-            sequence = (self._last_commit, item.lsn)
-            record = Encoded(*self._encoder.message(item._replace(sequence=sequence), now))
-            self._put(self._topics.messages, record)
+            self._put(self._topics.messages, Encoded(*self._encoder.message(self._placed(item), now)))
+
+    def _placed(self, message: Message) -> Message:
+        """A message with its place: in its transaction, of whose events it is one, or by itself."""
+        if self._transaction is None:
+            self._last_commit = message.lsn
+        else:
+            self._order += 1
+            self._messages += 1
+            if self._topics.transactions is not None:
+                message = message._replace(transaction=self._id, order=self._order, table_order=self._messages)
+        return message._replace(sequence=(self._last_commit, message.lsn))
 
     def _put(self, topic: str, record: Encoded) -> None:
         records = self._pending.get(topic)
@@ -172,7 +182,7 @@ class Recording:
     def _enter(self, transaction: Transaction, now: float) -> None:
         self._transaction = transaction
         self._id = str(transaction.xid)
-        self._order = 0
+        self._order = self._messages = 0
         self._orders.clear()
         self._mark(transaction, now, None)
 
@@ -221,7 +231,7 @@ class Recording:
         change = self._described(event, Op.DELETE, before, None, lsn)
         self._put(shape.topic, Encoded(key, self._encoder.value(change, now), headers))
         if self._tombstones and key is not None:
-            self._put(shape.topic, Encoded(key, None))
+            self._put(shape.topic, Encoded(key, None, headers))
 
     def _described(
         self, event: ChangeEvent, op: Op, before: Values | None, after: Values | None, lsn: int

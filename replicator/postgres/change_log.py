@@ -295,6 +295,7 @@ class SlotChangeLog:
         """Keep events of one relation."""
         if self._dropping or not self._wanted(events[0].relation.table):
             return
+        self._begin()
         self._open += [Captured(event, _start_lsn(data)[0]) for event, data in zip(events, messages, strict=True)]
         self._grow(sum(map(len, messages)) + _EVENT_BYTES * len(events))
 
@@ -304,10 +305,15 @@ class SlotChangeLog:
             return False
         return self._tables is None or table in self._tables
 
+    def _begin(self) -> None:
+        """The open transaction has something that is wanted."""
+        if not self._begun and self._transaction is not None:
+            self._begun = True
+            self._open.append(Begin(self._transaction))
+
     def _grow(self, size: int) -> None:
         self._open_bytes += size
         self._pending_bytes += size
-        self._begun = True
         if self._open_bytes > _PART_BYTES or len(self._open) > _PART_ITEMS:
             self._close_part(None)
 
@@ -351,6 +357,7 @@ class SlotChangeLog:
         if item.transactional:
             if self._transaction is not None and not self._dropping:
                 transaction = self._transaction
+                self._begin()
                 self._open.append(
                     Message(item.prefix, item.content, item.lsn, transaction.xid, transaction.commit_time)
                 )

@@ -113,24 +113,28 @@ def envelope_of(change: RowChange, writer: RowWriter, prefix: str, database: str
     exact = None
     if before_texts or after_texts:
         exact = {"before": before_texts, "after": after_texts}
-    transaction = None
-    if change.transaction is not None:
-        transaction = {
-            "id": f"{change.transaction}:{change.lsn}",
-            "total_order": change.order,
-            "data_collection_order": change.table_order,
-        }
     micros = int(now * 1_000_000)
     return {
         "before": None if before is None else dict(zip(writer.names, before, strict=True)),
         "after": None if after is None else dict(zip(writer.names, after, strict=True)),
         "source": source_of(change, prefix, database, (table.schema, table.name), now),
-        "transaction": transaction,
+        "transaction": _place(change),
         "op": change.op.value,
         "ts_ms": micros // 1_000,
         "ts_us": micros,
         "ts_ns": micros * 1_000,
         "exact": exact,
+    }
+
+
+def _place(change: RowChange | Message) -> dict[str, Any] | None:
+    """The `transaction` block."""
+    if change.transaction is None:
+        return None
+    return {
+        "id": f"{change.transaction}:{change.lsn}",
+        "total_order": change.order,
+        "data_collection_order": change.table_order,
     }
 
 
@@ -150,7 +154,7 @@ def mark_of(mark: TransactionMark) -> tuple[dict[str, Any], dict[str, Any]]:
         ]
         if ends
         else None,
-        "ts_ms": round(mark.commit_time * 1_000),
+        "ts_ms": round(mark.commit_time * 1_000_000) // 1_000,
     }
     return {"id": mark.id}, value
 
@@ -166,7 +170,7 @@ def message_of(message: Message, prefix: str, database: str, now: float) -> tupl
         "op": "m",
         "ts_ms": int(now * 1_000),
         "source": source_of(message, prefix, database, ("", ""), now),
-        "transaction": None,
+        "transaction": _place(message),
         "message": {"prefix": message.prefix, "content": message.content},
     }
     return {"prefix": message.prefix}, value
