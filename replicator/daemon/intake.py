@@ -20,7 +20,7 @@ from replicator.postgres.slot import SlotSource, parse_position
 from replicator.postgres.slots import ensure_slot, lost_slot, read_slot
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from replicator.config import Connector, SlotStream
     from replicator.mapping import Mapping, Mappings
@@ -54,13 +54,15 @@ class Intake(Protocol):
 
         """
 
-    async def ready(self, mappings: Mappings, checkpoints: Sequence[Checkpoint], *, copied: bool, copies: bool) -> bool:
+    async def ready(
+        self, mappings: Mappings, checkpoints: Sequence[Checkpoint], *, copied: Collection[str], copies: bool
+    ) -> bool:
         """See that from now on no change is missed.
 
         Args:
             mappings: of the feed.
             checkpoints: as the target had them.
-            copied: whether a copy has begun.
+            copied: names of the mappings whose copy has begun.
             copies: whether one is to be made.
 
         Returns:
@@ -119,12 +121,14 @@ class SlotIntake:
             drop_origins=origin_prefix(connector.name, REVERSE),
         )
 
-    async def ready(self, mappings: Mappings, checkpoints: Sequence[Checkpoint], *, copied: bool, copies: bool) -> bool:
+    async def ready(
+        self, mappings: Mappings, checkpoints: Sequence[Checkpoint], *, copied: Collection[str], copies: bool
+    ) -> bool:
         """See `Intake`. Makes publication and slot, where the connector says so."""
         del copies
         extended = await self._publish(mappings)
         since = [one.position for one in checkpoints if one.position is not None]
-        await self._hold_back(begun=copied or bool(since), since=since)
+        await self._hold_back(begun=bool(copied) or bool(since), since=since)
         return extended
 
     async def _publish(self, mappings: Mappings) -> bool:

@@ -21,18 +21,20 @@ from replicator.kafka.topics import Topics
 from replicator.postgres.capture_proof import CaptureProof
 from replicator.postgres.catalog import read_catalog
 from replicator.postgres.marker import LogMarker
+from replicator.postgres.publication import publication_gaps
 from replicator.postgres.session import connect
 from replicator.postgres.slots import read_slot
 from replicator.tables import Catalog
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from replicator.config import Connector, KafkaStream
     from replicator.mapping import Mapping, Mappings
     from replicator.partitions import ProducerProof, RecordDecoder
     from replicator.ports import Checkpoint
     from replicator.postgres.partition_ledger import PartitionLedger
+    from replicator.tables import TableName
 
 
 class Arrived:
@@ -132,15 +134,22 @@ class KafkaIntake:
         kind = DebeziumAvroDecoder if self._stream.format == "debezium-avro" else DebeziumJsonDecoder
         return kind(catalog, topics.of_one_table, modes, self._stream.topic_prefix)
 
-    async def ready(self, mappings: Mappings, checkpoints: Sequence[Checkpoint], *, copied: bool, copies: bool) -> bool:
+    async def ready(
+        self, mappings: Mappings, checkpoints: Sequence[Checkpoint], *, copied: Collection[str], copies: bool
+    ) -> bool:
         """See `Intake`. Of a new feed's copy: the producer's slot holds back what happens from now on, and every
         partition begins at its end.
         """
-        del mappings, checkpoints
-        if not copies or copied:
+        del checkpoints
+        if not copies:
             return False
-        if not await self._ledger.offsets():
+        if not copied and not await self._ledger.offsets():
             await self._see_slot()
+        await self._see_tables(
+            {side.table.name for one in mappings.all if one.name not in copied for side in one.sources}
+        )
+        if copied:
+            return False
         await self._source.mark_beginning()
         return True
 
@@ -166,6 +175,21 @@ class KafkaIntake:
                 f"replication slot {self._slot} does not exist on the old database: {fills} has not begun",
                 kind=ErrorKind.CONFIG,
                 hint=f"Nothing was copied. Start {fills} first: what it doesn't see during the copy would be lost",
+            )
+
+    async def _see_tables(self, tables: Collection[TableName]) -> None:
+        """Likewise of each table to be copied: a capture adds those that it finds in the file when it starts."""
+        if self._stream.capture is None or not tables:
+            return
+        gaps = await publication_gaps(old_dsn(self._connector), self._connector.publication_name, tables)
+        if gaps:
+            table, why = min(gaps.items())
+            raise ReplicatorError(
+                f"{table} {why}: replicator capture has not begun with it",
+                kind=ErrorKind.CONFIG,
+                table=str(table),
+                hint="Nothing of it was copied. Restart replicator capture with this file first: what it doesn't see "
+                "during the copy would be lost",
             )
 
     async def may_copy_again(self, mapping: Mapping) -> None:

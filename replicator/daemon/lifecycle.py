@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -40,6 +40,7 @@ from replicator.telemetry import ConnectorStatus, FeedStatus, State
 
 if TYPE_CHECKING:
     from replicator.config import Connector
+    from replicator.copies import CopiedTable
     from replicator.mapping import Mappings
     from replicator.ports import Checkpoint, Source
     from replicator.postgres.takeover import Holder
@@ -115,8 +116,12 @@ class _Session:
         await self._make_ready(checkpoints)
 
     async def _lead_unless_copied(self) -> bool:
-        """Become the group's leader; False as soon as another one leads and there is nothing left to copy."""
+        """Become the group's leader; False as soon as another one leads and there is nothing left to copy.
+
+        One with a table that the leader doesn't know waits until it leads itself: else nobody would copy it.
+        """
         leading = asyncio.ensure_future(self._parts.target.lead())
+        told = False
         try:
             while True:
                 await asyncio.wait([leading], timeout=FOLLOW_SECONDS)
@@ -124,9 +129,20 @@ class _Session:
                     await leading
                     return True
                 if await self._streams_already():
-                    return False
+                    left = self._left(await self._parts.store.load(JOB))
+                    if not left:
+                        return False
+                    if not told:
+                        told = True
+                        self._log.info("waiting to lead", tables=left)
         finally:
             leading.cancel()
+
+    def _left(self, copies: Mapping[str, CopiedTable]) -> list[str]:
+        """Mappings whose copy is wanted and not complete."""
+        if not self._parts.connector.backfill.enabled:
+            return []
+        return [one.name for one in self._mappings.all if one.name not in copies or not copies[one.name].complete]
 
     async def _streams_already(self) -> bool:
         connector = self._parts.connector
@@ -140,11 +156,8 @@ class _Session:
         begun = bool(copies) or any(one.position is not None for one in checkpoints)
         await self._look(copies, begun=begun)
         wanted = connector.backfill.enabled
-        extended = await parts.intake.ready(self._mappings, checkpoints, copied=bool(copies), copies=wanted)
-        if extended or (
-            wanted
-            and not all(mapping.name in copies and copies[mapping.name].complete for mapping in self._mappings.all)
-        ):
+        extended = await parts.intake.ready(self._mappings, checkpoints, copied=copies.keys(), copies=wanted)
+        if extended or self._left(copies):
             # What they commit later is in the stream; what they committed before a chunk's snapshot has to be in it.
             self._log.info("waiting for the transactions that run on the source")
             await parts.reader.wait_for_running()

@@ -68,7 +68,7 @@ def read_progress(settings: Mapping[str, Any], connector: str, scrub: Scrub, log
     try:
         consumer = Consumer({**settings, **fixed}, logger=log)
     except KafkaException as error:
-        raise bad_setting(error) from error
+        raise bad_setting(error) from None
     try:
         low, high = consumer.get_watermark_offsets(TopicPartition(topic, 0), _TIMEOUT_SECONDS)
         span = _SPAN

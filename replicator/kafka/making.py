@@ -39,7 +39,7 @@ class TopicMaker:
             given: dict[str, Any] = {**settings, "error_cb": log.error}
             self._client = AdminClient(given, logger=log)
         except KafkaException as error:
-            raise bad_setting(error) from error
+            raise bad_setting(error) from None
 
     async def make(
         self, topics: Collection[str], partitions: int, config: Mapping[str, str] | None = None

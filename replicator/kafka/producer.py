@@ -121,7 +121,7 @@ class KafkaLog:
         try:
             self._producer = Producer(given, logger=self._log)
         except KafkaException as error:
-            raise bad_setting(error) from error
+            raise bad_setting(error) from None
         try:
             self._producer.init_transactions(_OPEN_SECONDS)
         except KafkaException as error:
