@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
+from itertools import accumulate, groupby
 from typing import TYPE_CHECKING
 
 from replicator.events import Batch, Position
 from replicator.kafka.replays import Sequences
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from replicator.events import ChangeEvent
     from replicator.kafka.offsets import Yielded
@@ -63,7 +64,8 @@ class Backlog:
         self.open = False
         self.events: list[ChangeEvent] = []
         self._yielded = yielded
-        self._places: list[tuple[Reading, int]] = []
+        self._readings: list[Reading] = []  # of each event, and
+        self._offsets: list[int] = []  # what is to be read after it
         self._sizes: list[int] = []  # cumulative since the beginning, so that a cut is a binary search
         self._total = 0
         self._given_bytes = 0
@@ -85,10 +87,23 @@ class Backlog:
 
         """
         self.events.append(event)
-        self._places.append((reading, next_offset))
+        self._readings.append(reading)
+        self._offsets.append(next_offset)
         self._total += size
         self._sizes.append(self._total)
         reading.pending += 1
+
+    def add_run(
+        self, events: Sequence[ChangeEvent], reading: Reading, next_offsets: Sequence[int], sizes: Sequence[int]
+    ) -> None:
+        """Add events of one partition, each with what `add` is told of one."""
+        self.events += events
+        self._readings += [reading] * len(events)
+        self._offsets += next_offsets
+        totals = list(accumulate(sizes, initial=self._total))
+        self._total = totals[-1]
+        self._sizes += totals[1:]
+        reading.pending += len(events)
 
     def end(self, reading: Reading, next_offset: int) -> None:
         """The last transaction is complete, and that is told by a partition of its own, up to this offset."""
@@ -139,7 +154,7 @@ class Backlog:
         """Forget what waits of these partitions; returns the number of the last event so lost."""
         kept: list[int] = []
         dropped = None
-        for at, (reading, _) in enumerate(self._places):
+        for at, reading in enumerate(self._readings):
             if reading.partition in partitions:
                 dropped = self.events[at].transaction.at
                 reading.pending = 0
@@ -148,7 +163,8 @@ class Backlog:
         if dropped is not None:
             sizes = [self._sizes[at] - (self._sizes[at - 1] if at else self._given_bytes) for at in kept]
             self.events[:] = [self.events[at] for at in kept]
-            self._places = [self._places[at] for at in kept]
+            self._readings = [self._readings[at] for at in kept]
+            self._offsets = [self._offsets[at] for at in kept]
             self._sizes, self._total = [], self._given_bytes
             for size in sizes:
                 self._total += size
@@ -156,16 +172,20 @@ class Backlog:
         return dropped
 
     def _give(self, rows: int, readings: Iterable[Reading], *, whole: bool) -> Batch:
-        events, places = self.events[:rows], self._places[:rows]
+        events, offsets, runs = self.events[:rows], self._offsets[:rows], groupby(self._readings[:rows])
         size = self._sizes[rows - 1] - self._given_bytes
         self._given_bytes += size
-        del self.events[:rows], self._places[:rows], self._sizes[:rows]
+        del self.events[:rows], self._readings[:rows], self._offsets[:rows], self._sizes[:rows]
         first, last = events[0].transaction, events[-1].transaction
         number = last.at or 0
-        for event, (reading, next_offset) in zip(events, places, strict=True):
-            reading.pending -= 1
-            reading.noted = next_offset
-            self._yielded.note(event.transaction.at or 0, reading.partition, next_offset)
+        numbers = [event.transaction.at or 0 for event in events]
+        at = 0
+        for reading, run in runs:
+            end = at + len(list(run))
+            reading.pending -= end - at
+            reading.noted = offsets[end - 1]
+            self._yielded.note_run(numbers[at:end], reading.partition, offsets[at:end])
+            at = end
         for done in [one for one in self._ends if one < number or (whole and one == number)]:
             reading, next_offset = self._ends.pop(done)
             reading.pending -= 1

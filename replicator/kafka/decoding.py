@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from functools import partial
+from itertools import count, islice, repeat
+from operator import add
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -16,8 +19,9 @@ from replicator.kafka.replays import OutOfOrderError
 from replicator.records import Record, RowChange, TransactionMark
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
+    from replicator.events import Relation, Values
     from replicator.kafka.atomic import Merge
     from replicator.kafka.backlog import Backlog, Reading
     from replicator.partitions import Partition, RecordDecoder, Registry
@@ -27,10 +31,11 @@ if TYPE_CHECKING:
 _EVENT_BYTES: Final = 600  # an event with its transaction, its tuples, and its places in lists
 _VALUE_BYTES: Final = 48  # a bytes object, without its content, and its place
 _SLICE_SECONDS: Final = 0.005
-_BETWEEN_LOOKS: Final = 32
-"""Records between two looks at the clock."""
+_RUN: Final = 250
+"""Records that are read at once, between two looks at the clock: 2 ms."""
 _SETTLED_SECONDS: Final = 5.0
 """After so long without any record, what waits for others at the beginning of a feed waits in vain."""
+_new_event = partial(tuple.__new__, ChangeEvent)
 
 
 class Decoding:
@@ -139,40 +144,60 @@ class Decoding:
 
     def _slice(self, until: float) -> Collection[RegistrySchema]:
         """Decode for a while; returns schemas without which the next record can't be read."""
-        freed = 0
         waiting = self._waiting
-        try:
-            while waiting and time.monotonic() < until:
-                for _ in range(min(_BETWEEN_LOOKS, len(waiting))):
-                    record = waiting[0]
-                    if needed := self._read(record):
-                        return needed
-                    waiting.popleft()
-                    if type(record) is Record:
-                        freed += size_of(record)
-        finally:
-            self._release(freed)
+        while waiting and time.monotonic() < until:
+            first = waiting[0]
+            reading = self._readings.get((first.topic, first.partition))
+            if reading is None or first.offset < reading.seen:
+                self._pass(1)  # given up meanwhile, or read before
+            elif type(first) is Record:
+                if needed := self._read(reading, self._run_of(first)):
+                    return needed
+            else:
+                reading.seen = first.offset
+                reading.at_end = True
+                self._follow(reading)
+                self._pass(1)
         return ()
 
-    def _read(self, record: Record | End) -> Collection[RegistrySchema]:
-        """Take in one arrival; returns what its decoder needs first."""
-        reading = self._readings.get((record.topic, record.partition))
-        if reading is None or record.offset < reading.seen:
-            return ()  # given up meanwhile, or read before
-        if type(record) is End:
-            reading.seen = record.offset
-            reading.at_end = True
-        else:
-            assert type(record) is Record
-            decoder = self._decoder
-            if needed := decoder.needs(record):
-                return needed
-            self._say(record, decoder.decode(record), reading)
+    def _run_of(self, first: Record) -> list[Record]:
+        """The first records that wait, as long as they are of one partition and in its order."""
+        topic, partition, offset = first.topic, first.partition, first.offset
+        records = []
+        for one in islice(self._waiting, _RUN):
+            if type(one) is not Record or one.offset < offset or one.partition != partition or one.topic != topic:
+                break
+            offset = one.offset + 1
+            records.append(one)
+        return records
+
+    def _read(self, reading: Reading, records: Sequence[Record]) -> Collection[RegistrySchema]:
+        """Take in the first of these records; returns what its decoder needs first."""
+        decoded = self._decoder.decode_run(records)
+        if not decoded:
+            return self._decoder.needs(records[0])
+        if self._merge is None and self._say_all(records[: len(decoded)], decoded, reading):
+            reading.seen = records[len(decoded) - 1].offset + 1
+            reading.at_end = False
+            self._follow(reading)
+            self._pass(len(decoded))
+            return ()
+        for record, one in zip(records, decoded, strict=False):
+            self._say(record, one, reading)
             reading.seen = record.offset + 1
             reading.at_end = False
+            self._follow(reading)
+            self._pass(1)
+        return ()
+
+    def _follow(self, reading: Reading) -> None:
         if self._merge is None:
             reading.read = reading.seen
-        return ()
+
+    def _pass(self, count: int) -> None:
+        """The first that wait are done with."""
+        waiting = self._waiting
+        self._release(sum([size_of(one) for one in [waiting.popleft() for _ in range(count)] if type(one) is Record]))
 
     async def _learn(self, needed: Collection[RegistrySchema]) -> None:
         for schema in needed:
@@ -198,11 +223,7 @@ class Decoding:
             return
         if op is Op.TRUNCATE and self._partitions_of(record.topic) > 1:
             raise _unordered(record, relation.table)
-        size = _EVENT_BYTES
-        if after is not None:
-            size += _VALUE_BYTES * len(after) + sum([len(value) for value in after if type(value) is bytes])
-        if before is not None:
-            size += _VALUE_BYTES * len(before) + sum([len(value) for value in before if type(value) is bytes])
+        size = _EVENT_BYTES + _size(before) + _size(after)
         self._release(-size)  # held now in another form
         if merge is not None:
             merge.add(reading, record, decoded, size)
@@ -213,6 +234,30 @@ class Decoding:
         transaction = Transaction(decoded.xid, decoded.lsn, decoded.commit_time, number)
         event = ChangeEvent(op, relation, before, after, transaction, 1)
         backlog.add(event, reading, record.offset + 1, size)
+
+    def _say_all(self, records: Sequence[Record], decoded: Sequence[Decoded], reading: Reading) -> bool:
+        """Likewise of changes of one relation, at once; False, and nothing is done, for any that aren't that plain."""
+        if set(map(type, decoded)) != {RowChange}:
+            return False
+        ops, relations, befores, afters, xids, lsns, times, _, _, sequences, _ = zip(*decoded, strict=True)
+        kinds = set(map(id, ops))
+        relation: Relation = relations[0]
+        if relations.count(relation) != len(relations) or id(Op.TRUNCATE) in kinds:
+            return False
+        if relation.table not in self._tables:
+            return True
+        if kinds != {id(Op.READ)} and (id(Op.READ) in kinds or not reading.sequences.are_new(sequences)):
+            return False
+        sizes = [_EVENT_BYTES + size for size in map(_size, afters)]
+        if befores.count(None) != len(befores):
+            sizes = list(map(add, sizes, map(_size, befores)))
+        self._release(-sum(sizes))  # held now in another form
+        backlog, number = self._backlog, self._backlog.number
+        backlog.number = number + len(ops)
+        transactions = map(Transaction, xids, lsns, times, count(number))
+        events = list(map(_new_event, zip(ops, relations, befores, afters, transactions, repeat(1), strict=False)))
+        backlog.add_run(events, reading, [record.offset + 1 for record in records], sizes)
+        return True
 
     def _is_new(self, record: Record, change: RowChange, sequence: tuple[int, int], reading: Reading) -> bool:
         """Whether it isn't part of a replay.
@@ -230,6 +275,15 @@ class Decoding:
         if not new and not replayed:
             self._log.info("a replay of the producer is passed over", record=str(record))
         return new
+
+
+def _size(values: Values | None) -> int:
+    if values is None:
+        return 0
+    try:
+        return _VALUE_BYTES * len(values) + len(b"".join(values))  # type: ignore[arg-type]  # else it is counted one by one
+    except TypeError:
+        return _VALUE_BYTES * len(values) + sum([len(value) for value in values if type(value) is bytes])
 
 
 def _late(record: Record, change: RowChange, late: OutOfOrderError) -> ReplicatorError:

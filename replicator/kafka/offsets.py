@@ -10,7 +10,7 @@ from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from replicator.events import Position
     from replicator.partitions import Partition
@@ -33,6 +33,11 @@ class Yielded:
         """Transaction `number` covers this partition up to (not including) this offset."""
         self._numbers.setdefault(partition, []).append(number)
         self._offsets.setdefault(partition, []).append(next_offset)
+
+    def note_run(self, numbers: Sequence[int], partition: Partition, next_offsets: Sequence[int]) -> None:
+        """Several, each with what `note` is told of one."""
+        self._numbers.setdefault(partition, []).extend(numbers)
+        self._offsets.setdefault(partition, []).extend(next_offsets)
 
     def progress(self, position: Position) -> dict[Partition, int]:
         """The next offset of each partition in which something was given out up to there, since it was confirmed."""

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
+from collections.abc import Sequence as Sequence_
+from operator import gt, lt
 from typing import Final
 
 Sequence = tuple[int, int]
@@ -62,6 +64,28 @@ class Sequences:
             return True
         return self._replayed(sequence)
 
+    def are_new(self, sequences: Sequence_[Sequence | None]) -> bool:
+        """Whether all of these, which follow each other, are new beyond doubt; then they are noted.
+
+        If not, nothing is, and `is_new` has to be asked about each.
+        """
+        newest = self._newest
+        if self._at is not None or None in sequences or not sequences:
+            return False
+        known: Sequence_[Sequence] = sequences  # type: ignore[assignment]  # without None
+        if known[0] > newest and all(map(lt, known, known[1:])):
+            commits, events = zip(*known, strict=True)
+            self._commits.extend(commits)
+            self._events.extend(events)
+            self._newest, self._of_newest = known[-1], 1
+            self._trim()
+            return True
+        if known[0] < newest or any(map(gt, known, known[1:])):
+            return False
+        for one in known:
+            self._note(one)
+        return True
+
     @property
     def replaying(self) -> bool:
         """Whether a replay has begun and not yet come to the newest."""
@@ -74,6 +98,9 @@ class Sequences:
         self._newest, self._of_newest = sequence, 1
         self._commits.append(sequence[0])
         self._events.append(sequence[1])
+        self._trim()
+
+    def _trim(self) -> None:
         if len(self._commits) >= 2 * self._remembered:
             del self._commits[: -self._remembered], self._events[: -self._remembered]
 

@@ -43,6 +43,18 @@ class Log:
         self.read.append((partition, reading.read))
         reading.read += 1
 
+    def events(self, partition: Partition, size: int, count: int) -> None:
+        """Several at once."""
+        reading, at = self.readings[partition], self.readings[partition].read
+        made = []
+        for offset in range(at, at + count):
+            transaction = Transaction(0, len(self.read), 1.0, self.backlog.number)
+            self.backlog.number += 1
+            made.append(ChangeEvent(Op.INSERT, RELATION, None, (b"%d" % offset,), transaction, 1))
+            self.read.append((partition, offset))
+        self.backlog.add_run(made, reading, [offset + 1 for offset in range(at, at + count)], [size] * count)
+        reading.read += count
+
     def nothing(self, partition: Partition) -> None:
         """A record that says nothing, or a control record."""
         self.readings[partition].read += 1
@@ -177,6 +189,12 @@ def test_one_event_larger_than_the_limit_is_given_out_alone() -> None:
 WHERE = st.sampled_from(PARTITIONS)
 STEP = st.one_of(
     st.builds(lambda one, size: lambda run: run.read(one, size), WHERE, st.integers(1, 50)),
+    st.builds(
+        lambda one, size, count: lambda run: run.log.events(one, size, count),
+        WHERE,
+        st.integers(1, 50),
+        st.integers(1, 5),
+    ),
     st.builds(lambda rows, size: lambda run: run.give(rows, size), st.integers(1, 4), st.integers(1, 120)),
     st.builds(lambda which: lambda run: run.confirm(which), st.integers(0, 3)),
     st.builds(lambda one: lambda run: run.give_up(one), WHERE),

@@ -73,8 +73,30 @@ def test_replays_of_any_part_bring_every_event_once(count: int, restarts: list[t
         new += told(seen, *range(at, until))
         sent = max(sent, until)
         at = until if back > until else until - back
-        if at == sent - 1:
+        if at == sent - 1 and back <= until:  # a replay of the newest alone
             at = sent
 
     assert list(range(len(new))) == new
     assert len(new) == max(sent, 0)
+
+
+@given(st.lists(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), max_size=6), max_size=6))
+def test_many_at_once_are_noted_as_one_by_one(runs: list[list[Sequence]]) -> None:
+    """Runs that are new beyond doubt are those that are new one by one, and leave the same behind; others nothing."""
+    at_once, by_one = Sequences(4), Sequences(4)
+    for run in runs:
+        before = [at_once.replaying, at_once._newest, at_once._of_newest, list(at_once._events)]
+        new = at_once.are_new(run)
+        after = [at_once.replaying, at_once._newest, at_once._of_newest, list(at_once._events)]
+        assert new or before == after
+        try:
+            told_one_by_one = [by_one.is_new(one) for one in run]
+        except OutOfOrderError:
+            assert not new
+            return
+        if not new:
+            assert [at_once.is_new(one) for one in run] == told_one_by_one
+        else:
+            assert all(told_one_by_one)
+        assert at_once._newest == by_one._newest
+        assert at_once._of_newest == by_one._of_newest
