@@ -21,7 +21,7 @@ from replicator.engine.verify.pace import Pace
 from replicator.engine.verify.passes import PassSettings
 from replicator.engine.verify.run import Report, Verification
 from replicator.engine.verify.settle import Patience
-from replicator.errors import ErrorKind, ReplicatorError
+from replicator.errors import Action, ErrorKind, ReplicatorError
 from replicator.postgres.lsn import format_lsn
 from replicator.postgres.slot import parse_position
 from replicator.postgres.verify_state import open_verify_store
@@ -129,6 +129,10 @@ async def _watched(verification: Verification, watch: Watch | None) -> Report:
     watching = None if watch is None else asyncio.ensure_future(watch(verification))
     try:
         return await verification.run()
+    except ReplicatorError as error:
+        if error.action is Action.RETRY and error.hint is None:
+            error.hint = "What is verified so far is kept; verify again, and it goes on where it was"
+        raise
     finally:
         if watching is not None:
             watching.cancel()

@@ -166,3 +166,33 @@ def test_the_json_has_the_promised_shape(filled: Migration) -> None:
     assert [wanted] == [one.keys() for one in document["tables"]]
     assert [] == document["checks"]
     assert {"from", "upto"} == document["position"].keys()
+
+
+@pytest.mark.parametrize("side", ["old", "upgraded"])
+def test_a_database_goes_away(
+    migrate: Migrate, make_server: MakeServer, make_database: MakeDatabase, side: str
+) -> None:
+    """Either database is killed under a run: it ends with what happened, and the next one goes on where it was."""
+    databases = {side: make_database(make_server())}
+    shop = migrate(
+        TABLES,
+        old_schema="INSERT INTO pairs SELECT n / 10, 'b' || n, 'v' FROM generate_series(1, 20000) n",
+        options="backfill: {chunk_rows: 500}",
+        old=databases.get("old"),
+        upgraded=databases.get("upgraded"),
+    )
+    shop.streaming()
+    shop.catch_up()
+    process = shop.command("verify", "FILE", "--json", "--rate", "3000", "--table", "public.pairs")
+    wait_until(lambda: any(row[0] is not None for row in shop.upgraded.execute(SAVED)), 60)
+    server = databases[side].server
+    server.kill()
+    code = process.wait(60)
+    server.start()
+    assert 1 == code
+    assert "it goes on where it was" in process.story()
+    shop.catch_up()
+    document = verify(shop, "--table", "public.pairs", code=0)
+
+    assert document["resumed"]
+    assert [20000] == [one["rows"] for one in document["tables"]]
