@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
@@ -24,7 +25,7 @@ from replicator.postgres.marker import LogMarker
 from replicator.postgres.publication import publication_gaps
 from replicator.postgres.session import connect
 from replicator.postgres.slots import read_slot
-from replicator.tables import Catalog
+from replicator.tables import Catalog, TableName
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -89,7 +90,8 @@ class KafkaIntake:
         )
         self._stack.push_async_callback(marker.close)
         tables = [table.name for table in mappings.source_tables]
-        modes = CAPTURED if stream.capture is not None else Modes.of(value_settings(told, stream.debezium))
+        written = CAPTURED if stream.capture is not None else Modes.of(value_settings(told, stream.debezium))
+        modes = replace(written, unread=_unread(mappings))
         registry = None
         if stream.schema_registry is not None:
             registry = SchemaRegistry(stream.schema_registry)
@@ -209,3 +211,15 @@ class KafkaIntake:
     async def close(self) -> None:
         """See `Intake`."""
         await self._stack.aclose()
+
+
+def _unread(mappings: Mappings) -> frozenset[tuple[TableName, str]]:
+    """Columns that nobody carries: not a transform, which may read any, nor a predicate."""
+    return frozenset(
+        (side.table.name, column)
+        for mapping in mappings.all
+        if mapping.function is None and mapping.owns_source is None and not mapping.multiset
+        for side in mapping.sources
+        for column in side.table.column_names
+        if column not in mapping.columns and column not in side.key and column not in side.table.identity_columns
+    )

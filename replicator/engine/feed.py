@@ -26,8 +26,8 @@ from replicator.engine.recent import RecentTransactions
 from replicator.engine.retries import DRAIN_SECONDS
 from replicator.engine.spread import Spread
 from replicator.engine.unique import UniqueResolver
-from replicator.errors import ReplicatorError
-from replicator.events import Batch, Position
+from replicator.errors import ErrorKind, ReplicatorError
+from replicator.events import Batch, Position, Relation
 from replicator.reduction import ReshapedError
 
 if TYPE_CHECKING:
@@ -94,6 +94,8 @@ class Feed:
         self._status = status
         self._mappings = mappings
         self._cuts = Cuts(cuts)
+        self._since = 0
+        self._whole: dict[int, Relation] = {}
         self.recent = RecentTransactions()
         self.applier = self._applier = Applier(mappings, reader)
         self.resolver = self._resolver = UniqueResolver(self._applier, mappings, reader, rows, store)
@@ -187,7 +189,8 @@ class Feed:
         # the feed began, which the slot still holds: nothing is confirmed that not every lane has passed.
         begun = await source.start(min(known) if len(known) == len(positions) else None)
         # Rows born before this moment may have been written from a snapshot by whoever held the feed before.
-        self._applier.raise_floor(await source.head())
+        self._since = await source.head()
+        self._applier.raise_floor(self._since)
         self._applier.expect_rows(await self._store.caught_up_lsn())
         letters = await self._target.dead_letters()
         self._parking = parking = Parking(self._mappings, source, letters)
@@ -279,6 +282,7 @@ class Feed:
         if self._settings.visible_first and batch.events:
             async with self._reader.snapshot({event.transaction.xid for event in batch.events}):
                 pass
+            await self._check_whole(batch)
         await self._check_shapes(batch)
         if len(self._lanes) == 1:
             await self._lanes[0].apply(batch)
@@ -309,6 +313,33 @@ class Feed:
                 self._applier.reducer.accept(reshaped.relation)
             else:
                 return
+
+    async def _check_whole(self, batch: Batch) -> None:
+        """Whoever fills a log may leave columns out: a row that was written since this session began has them all.
+
+        Raises:
+            ReplicatorError: SCHEMA, naming the columns that would silently stay as they are.
+
+        """
+        for event in {id(event.relation): event for event in batch.events}.values():
+            relation = event.relation
+            if id(relation) in self._whole or event.transaction.commit_lsn <= self._since:
+                continue
+            mapping, side = self._mappings.by_source[relation.table]
+            lacking = [name for name in mapping.columns if name not in relation.positions]
+            if lacking and mapping.function is None:
+                table = (await self._reader.catalog()).tables.get(side.table.name)
+                left_out = [name for name in lacking if table is not None and name in table.by_name]
+                if left_out:
+                    raise ReplicatorError(
+                        f"the records of {relation.table} lack {', '.join(left_out)}, which the table has",
+                        kind=ErrorKind.SCHEMA,
+                        table=str(relation.table),
+                        column=left_out[0],
+                        hint="Nothing of this batch was applied. Have the producer write them (column.include.list, "
+                        "column.exclude.list), or leave them out of the mapping (drop)",
+                    )
+            self._whole[id(relation)] = relation
 
     def _confirm(self) -> None:
         """Report the lowest position that all lanes have committed for good."""

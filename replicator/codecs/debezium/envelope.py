@@ -241,6 +241,8 @@ class Shape:
 def _converter(table: Table, field: Field | None, column: Column | None, modes: Modes) -> Converter:
     if column is None:
         return _unknown
+    if (table.name, column.name) in modes.unread:
+        return _unread
     if field is None:
         raise ReplicatorError(
             f"Debezium's records have column {column.name}, whose type it only writes where it is told to",
@@ -254,6 +256,11 @@ def _converter(table: Table, field: Field | None, column: Column | None, modes: 
     except ReplicatorError as error:
         error.table = str(table.name)
         raise
+
+
+def _unread(_: object) -> Value:
+    """Of a column that nobody carries: what Debezium makes of it is no matter."""
+    return None
 
 
 def _unknown(_: object) -> Value:

@@ -8,6 +8,7 @@ from typing import Final
 
 from replicator.codecs.debezium.flattened import Flattening
 from replicator.errors import ErrorKind, ReplicatorError
+from replicator.tables import TableName
 
 PLACEHOLDER: Final = "__debezium_unavailable_value"
 
@@ -33,6 +34,7 @@ class Modes:
         exact: records tell besides, in `exact`, which values are unchanged, and the text of those that their form
             doesn't hold (our own capture's).
         flattening: what the transform ExtractNewRecordState was told; None without it.
+        unread: columns that no mapping carries: they may lose what they like.
 
     """
 
@@ -50,6 +52,7 @@ class Modes:
     transaction_topic: str = "transaction"
     exact: bool = False
     flattening: Flattening | None = None
+    unread: frozenset[tuple[TableName, str]] = frozenset()
 
     @classmethod
     def of(cls, settings: Mapping[str, str]) -> Modes:
