@@ -41,6 +41,7 @@ UPGRADED = """
     CREATE TABLE parties (id int PRIMARY KEY, kind text NOT NULL, name text);
     CREATE TABLE drafts (id numeric PRIMARY KEY, title text, seen interval, doc jsonb);
     CREATE TABLE words (draft_id numeric, word text);
+    CREATE TABLE lines (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, draft_id numeric, line text);
     CREATE TABLE clicks (order_id uuid, page text, n numeric(10,2));
     CREATE TABLE readings (place text, at date, value real, PRIMARY KEY (place, at));
 """
@@ -69,7 +70,9 @@ TRANSFORMS = """
     def firm(row: Row) -> Row:
         return row.set(kind="firm")
 
-    @transform(old="public.drafts", upgraded={"public.drafts": "id", "public.words": "draft_id"})
+    @transform(old="public.drafts", upgraded={
+        "public.drafts": "id", "public.words": "draft_id", "public.lines": "draft_id"
+    })
     def draft(row: Row):
         if row["draft"]:
             return
@@ -78,6 +81,7 @@ TRANSFORMS = """
         yield row.to("public.drafts").drop("draft").set(seen=RawText(f"{seconds} seconds"))
         for word in (row["title"], "twice", "twice"):
             yield Row.of("public.words", draft_id=row["id"], word=word)
+            yield Row.of("public.lines", line=word)
 """
 TABLES = """
     - {old: public.shipments, columns: {order_ref: order_id}, references: {order_ref: public.orders}}
@@ -116,6 +120,7 @@ def test_each_kind_is_proven_equal_and_its_damage_is_named(kinds: Migration) -> 
     assert {} == counts(document)
     rows = {one["table"].removeprefix("public."): one["rows"] for one in document["tables"]}
     wanted = {"orders": 60, "order_tags": 120, "shipments": 60, "parties": 105, "drafts": 40, "words": 120}
+    wanted["lines"] = 120
     assert {**wanted, "clicks": 300, "readings": 300} == rows
     assert document["ok"]
     damage = """
@@ -134,6 +139,7 @@ def test_each_kind_is_proven_equal_and_its_damage_is_named(kinds: Migration) -> 
         UPDATE drafts SET seen = seen + interval '1 microsecond' WHERE id = 4.5;
         DELETE FROM words WHERE ctid = (SELECT min(ctid) FROM words WHERE draft_id = 5.5 AND word = 'twice');
         INSERT INTO words VALUES (7.50, 'twice');
+        INSERT INTO lines (draft_id, line) VALUES (1000.5, 'orphan');
         DELETE FROM clicks WHERE ctid = (SELECT min(ctid) FROM clicks);
         INSERT INTO clicks VALUES (NULL, 'extra', 1);
         UPDATE readings SET value = '1.0000001' WHERE place = 'place 3' AND at = '2024-01-04';
@@ -160,6 +166,7 @@ def test_each_kind_is_proven_equal_and_its_damage_is_named(kinds: Migration) -> 
         ("drafts", ("4.5",), "different", ("seen",)),
         ("words", ("5.5",), "missing", ()),
         ("words", ("7.50",), "extra", ()),
+        ("lines", ("121",), "extra", ()),
         ("readings", ("place 3", "2024-01-04"), "different", ("value",)),
     } == found
     assert set(kinds.upgraded.execute("SELECT id::text FROM order_tags WHERE tag IN ('new', 'orphan')")) == tags

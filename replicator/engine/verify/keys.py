@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from replicator.errors import ErrorKind, ReplicatorError
+
 if TYPE_CHECKING:
     from replicator.events import Key, Value
     from replicator.mapping import KeyMapping, Mapping, Side
@@ -85,9 +87,8 @@ class KeyMaps:
             if missing:
                 async with self._source.versioned() as source:
                     known |= await source.pairs(keys, missing)
-            if keys.function is not None:
-                known |= {key: keys.function(key) for key in missing if key not in known}
-            found[name] = known
+            made = {key: _made(keys, key) for key in missing if key not in known}
+            found[name] = known | {key: new for key, new in made.items() if new is not None}
         return found
 
     async def back(
@@ -112,6 +113,18 @@ class KeyMaps:
                 if parts[key] in known
             }
         return {key: tuple(row[name] for name in side.key) for key, row in found.items()}
+
+
+def _made(keys: KeyMapping, key: Key) -> Key | None:
+    """What the mapping's function gives; None where it gives nothing, which is what the feed has written then."""
+    if keys.function is None:
+        return None
+    try:
+        return keys.function(key)
+    except ReplicatorError as error:
+        if error.kind is not ErrorKind.TRANSFORM:
+            raise
+        return None
 
 
 def translated(row: Row, changed: Sequence[Change], pairs: Pairs) -> Row:

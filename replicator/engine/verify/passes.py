@@ -28,7 +28,15 @@ if TYPE_CHECKING:
     from replicator.engine.verify.ranges import Chunk, Ranges
     from replicator.events import Key
     from replicator.mapping import Mapping, Side
-    from replicator.verification import OpenDivergence, Progress, Run, Scope, VerifyStore, VersionedReader
+    from replicator.verification import (
+        OpenDivergence,
+        Progress,
+        Run,
+        Scope,
+        VerifyStore,
+        VersionedReader,
+        VersionedSnapshot,
+    )
 
 AHEAD: Final = 2
 """Chunks in hand at once: one is read while another waits for the feed."""
@@ -256,24 +264,41 @@ class MappingPasses:
         return extras
 
     async def _extras(self, at: int, side: Side) -> None:
-        progress, where = self._progress, self._mapping.owns if at == 0 else None
+        progress = self._progress
         while True:
             sampled = self._sampled(progress.after)
             async with self._target.versioned() as snapshot:
-                keys = await snapshot.keys_after(
-                    side.table, side.key, progress.after, self._settings.chunk_rows, where=where
-                )
-                back = await self._looker.maps.back(snapshot, self._mapping, side, keys) if sampled else {}
-            if not keys:
-                return
-            if sampled:
+                keys, last = await self._keys_after(snapshot, at, side, progress.after)
+                back = await self._looker.maps.back(snapshot, self._mapping, side, keys) if sampled and keys else {}
+            if keys and sampled:
                 await self._without_source(at, keys, back)
                 await self._pace.spend(len(keys))
             await self._settler.turn()
             await self._settler.bound()
-            progress.after = keys[-1]
             self._spent(side)
+            if last is None:
+                return
+            progress.after = last
             await self._save()
+
+    async def _keys_after(
+        self, snapshot: VersionedSnapshot, at: int, side: Side, after: Key | None
+    ) -> tuple[list[Key], Key | None]:
+        """Aggregates' keys of the next rows of a target table; and where the rows after them begin, None at the end.
+
+        In their own order where an index is known to have it, else in that of the table's own key.
+        """
+        table, rows = side.table, self._settings.chunk_rows
+        where = self._mapping.owns if at == 0 else None
+        own = set(side.key)
+        if not table.key or any(set(key.columns[: len(own)]) == own for key in table.unique_keys):
+            keys = await snapshot.keys_after(table, side.key, after, rows, where=where)
+            return keys, keys[-1] if keys else None
+        last = await snapshot.count_before(table, table.key, after, rows)
+        places = [table.column_names.index(name) + 1 for name in side.key]
+        found = await snapshot.chunk_versions(table, table.key, after, last, where=where)
+        keys = [tuple(value for place in places if isinstance(value := row[place], bytes)) for row in found]
+        return list(dict.fromkeys(key for key in keys if len(key) == len(places))), last
 
     async def _without_source(self, at: int, keys: list[Key], back: dict[Key, Key]) -> None:
         """Suspect those of some target keys behind which no root row of the source stands."""
