@@ -211,7 +211,7 @@ async def _group_lacks(ends: Ends, applied: asyncio.Future[None]) -> str | None:
         return "not everything that is committed on the old side is in Kafka, and applied from there"
     await applied
     if feed.deferred:
-        return f"{feed.deferred} rows wait for unique values that are moving"
+        return f"{feed.deferred} rows wait for unique values that are moving, or for rows that they refer to"
     return None
 
 

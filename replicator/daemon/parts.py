@@ -76,6 +76,7 @@ class Parts:
             visible_first=self.intake.group,
             lane=LaneSettings(
                 dead_letters=self.dead_letters,
+                unordered=self.intake.group,
                 retry_initial=apply.retry.initial.total_seconds(),
                 retry_max=apply.retry.max.total_seconds(),
             ),

@@ -13,6 +13,7 @@ The watches end with the feed, and a watch that fails ends the feed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ NUDGE_SECONDS: Final = 0.5
 PROOF_SECONDS: Final = 1.0
 """How fresh an idle feed proves itself."""
 LAG_SECONDS: Final = 5.0
+DEFERRED_SECONDS: Final = 1.0
+"""How often a leader looks for what other processes of its group have left out."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +161,8 @@ class Streaming:
         while True:
             async with self._settling:
                 await self._settle(self._reach)
-            await deferred.wait()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(deferred.wait(), None if self._follow is None else DEFERRED_SECONDS)
             deferred.clear()
 
     async def _mark(self) -> int:

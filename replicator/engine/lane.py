@@ -17,12 +17,13 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from replicator.engine.apply import Applied, Applier, Prepared
 from replicator.engine.durability import Durability
 from replicator.engine.parking import Parking, Sorted, parked_by, position_of, text_key
 from replicator.engine.progress import Progress
+from replicator.engine.refusals import named, undone
 from replicator.engine.retries import WITH_THE_BATCH, Retries
 from replicator.engine.unique import OrphanError, UniqueResolver
 from replicator.errors import Action, ErrorKind, ReplicatorError
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
     from replicator.telemetry import FeedStatus
 
 
+_FOREIGN_KEY: Final = "23503"
+"""SQLSTATE: the row that this one refers to isn't there, or others still refer to this one."""
+
+
 @dataclass(frozen=True)
 class LaneSettings:
     """What a lane is told by the connector.
@@ -41,10 +46,13 @@ class LaneSettings:
     Attributes:
         dead_letters: park an event that fails on data (`on_error: dlq`), or stop.
         retry_initial, retry_max: seconds, doubled between them, with jitter.
+        unordered: changes of one key come in order, those of different keys in any (from partitions of a log): the end
+            of a row in the way, or the row that another refers to, may lie ahead.
 
     """
 
     dead_letters: bool = False
+    unordered: bool = False
     retry_initial: float = 0.2
     retry_max: float = 30.0
 
@@ -208,7 +216,7 @@ class Lane:
             self._open = None
             await stack.__aexit__(type(error), error, error.__traceback__)
             if isinstance(error, ReplicatorError) and error.kind in WITH_THE_BATCH:
-                raise _undone(error) from error
+                raise undone(error) from error
             raise
         if batch.complete:
             self._open = None
@@ -346,7 +354,12 @@ class Lane:
     async def _resolved(
         self, tx: TargetTransaction, event: ChangeEvent, error: ReplicatorError, progress: Progress
     ) -> ReplicatorError | None:
-        """None when a unique value that moves was resolved; else the error that remains."""
+        """None when a unique value that moves was resolved, or it waits for what lies ahead; else what remains."""
+        mapping, _ = self._applier.mappings.by_source[event.relation.table]
+        unordered = self._settings.unordered and event.op is not Op.TRUNCATE and not mapping.multiset
+        if unordered and error.sqlstate == _FOREIGN_KEY:
+            await self._defer(tx, event, progress)
+            return None
         if error.kind is not ErrorKind.UNIQUE:
             return error
         try:
@@ -355,42 +368,24 @@ class Lane:
         except ReplicatorError as remaining:
             if remaining.action is not Action.ISOLATE:
                 raise
-            if not isinstance(remaining, OrphanError) or not (progress.beside or self._applier.written_ahead(event)):
+            if unordered and remaining.sqlstate == _FOREIGN_KEY:
+                pass
+            elif not isinstance(remaining, OrphanError) or not (
+                unordered or progress.beside or self._applier.written_ahead(event)
+            ):
                 return remaining
-            # The row in the way is newer than this event, and its end lies ahead.
-            await self._resolver.defer(tx, event)
-            progress.deferred = True
+            # The row in the way is newer than this event, or of another partition: its end lies ahead.
+            await self._defer(tx, event, progress)
         return None
 
+    async def _defer(self, tx: TargetTransaction, event: ChangeEvent, progress: Progress) -> None:
+        await self._resolver.defer(tx, event)
+        progress.deferred = True
+
     def _named(self, event: ChangeEvent, error: ReplicatorError) -> ReplicatorError:
-        """The error with the event's place: its table and key at the source, and what the reader can do."""
+        """The error with the event's place."""
         keys = None
         if event.op is not Op.TRUNCATE:
             _, touched = self._parking.keys_of(event)
             keys = text_key(touched[-1]) if touched and touched[-1] else None
-        place = self._format(position_of(event))
-        advice = (
-            f"stopped before the source transaction at {place}; everything before it is applied. Mend the cause, or "
-            "set apply.on_error: dlq to park such events, then start again"
-        )
-        return ReplicatorError(
-            error.message,
-            kind=error.kind,
-            table=error.table or str(event.relation.table),
-            key=error.key or keys,
-            column=error.column,
-            constraint=error.constraint,
-            hint=f"{error.hint.rstrip('.')}. {advice}" if error.hint else advice,
-            sqlstate=error.sqlstate,
-        )
-
-
-def _undone(error: ReplicatorError) -> ReplicatorError:
-    """A retryable error inside a streamed transaction can't be retried with the batch in hand: its start is gone."""
-    return ReplicatorError(
-        error.message,
-        kind=ErrorKind.CONNECTION,
-        table=error.table,
-        hint="the large transaction was rolled back whole and comes again from the checkpoint",
-        sqlstate=error.sqlstate,
-    )
+        return named(event, error, key=keys, place=self._format(position_of(event)))
