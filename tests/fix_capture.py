@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
-from replicator.captures import Described, Progress, SchemaText
+from replicator.captures import Described, Encoded, NewRows, Progress, SchemaText
 from replicator.codecs.pgoutput import PgoutputDecoder
 from replicator.config.streams import KafkaStream
 from replicator.engine.capture import Capture, CaptureSettings
@@ -66,6 +66,10 @@ class PlainEncoder:
             for row in (change.before, change.after)
         ]
         return json.dumps([change.op.value, *rows, change.transaction, change.order, change.table_order]).encode()
+
+    def new_rows(self, changes: NewRows, now: float) -> list[Encoded] | None:
+        del changes, now
+        return None
 
     def mark(self, mark: TransactionMark, now: float) -> tuple[bytes, bytes]:
         del now
@@ -234,6 +238,7 @@ def read_all(bootstrap: str, topics: Sequence[str], isolation: str = "read_commi
             "auto.offset.reset": "earliest",
             "enable.auto.commit": False,
             "enable.partition.eof": True,
+            "fetch.wait.max.ms": 20,  # only an empty answer is an end: who writes meanwhile must not delay it for ever
         }
     )
     try:
