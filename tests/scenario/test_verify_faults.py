@@ -196,3 +196,18 @@ def test_a_database_goes_away(
 
     assert document["resumed"]
     assert [20000] == [one["rows"] for one in document["tables"]]
+
+
+def test_all_of_it_is_missing(filled: Migration) -> None:
+    """However much is wrong, all of it is found, named and counted, and closed once it is back."""
+    filled.upgraded.execute("TRUNCATE plain")
+    document = verify(filled, "--table", "public.plain", code=1)
+
+    assert [(60000, 60000)] == [(one["rows"], one["missing"]) for one in document["tables"]]
+    assert [(60000,)] == filled.upgraded.execute("SELECT count(*) FROM replicator.divergence WHERE closed_at IS NULL")
+    process = filled.command("resync", "FILE", "public.plain")
+    assert 0 == process.wait(120), process.story()
+    verify(filled, "--table", "public.plain", code=0)
+    assert [(0, 60000)] == filled.upgraded.execute(
+        "SELECT count(*) FILTER (WHERE closed_at IS NULL), count(*) FROM replicator.divergence"
+    )
