@@ -18,7 +18,7 @@ from confluent_kafka import Message
 
 from tests.connector_files import write_connector
 from tests.fix_capture import read_all
-from tests.fix_kafka import Kafka
+from tests.fix_kafka import Kafka, MakeKafka
 from tests.fix_postgres import Database, MakeDatabase
 from tests.fix_replicator import ReplicatorProcess, StartReplicator
 from tests.polling import wait_until
@@ -240,6 +240,33 @@ def test_frozen_and_woken(shop: Shop) -> None:
             wait_until(shop.captured, 30)
             successor.terminate()
             assert successor.wait() == 0, successor.story()
+    shop.finish()
+
+    shop.assert_once_and_in_order()
+
+
+def test_broker_goes_and_comes_back(
+    make_database: MakeDatabase,
+    make_kafka: MakeKafka,
+    topic_prefix: str,
+    replicator_process: StartReplicator,
+    tmp_path: Any,
+) -> None:
+    """While the broker is away the capture tries again; when it is back, nothing is missing, and nothing is twice."""
+    server = make_kafka()
+    old = make_database()
+    old.execute(TABLES)
+    shop = Shop(old, make_database(), Kafka(server.bootstrap, mock=False), topic_prefix, replicator_process)
+    shop.write(tmp_path)
+    process = shop.capturing()
+    with Writers(shop.old, SEED):
+        wait_until(lambda: process.logged("status") or shop.captured(), 60)
+        server.kill()
+        wait_until(lambda: shop.old.execute("SELECT 1 FROM aside.history HAVING count(*) > 300"), 60)
+        server.start()
+    wait_until(shop.captured, 90)
+    process.terminate()
+    assert process.wait() == 0, process.story()
     shop.finish()
 
     shop.assert_once_and_in_order()
