@@ -12,6 +12,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
+import structlog
+
 from replicator.compile import compile_mappings
 from replicator.config import KafkaStream
 from replicator.daemon.databases import FORWARD, old_dsn, upgraded_dsn
@@ -43,6 +45,7 @@ UNHEARD_SECONDS: Final = 15.0
 """Nobody reads the slot for so long: then nothing will be applied, and a run that waits would wait for ever."""
 CHUNK_ROWS_MAX: Final = 10_000
 _READERS: Final = 8
+_LOG: Final = structlog.get_logger("replicator.verify")
 
 Watch = Callable[[Verification], Awaitable[None]]
 Checks = Callable[[Report], Awaitable[None]]
@@ -228,7 +231,7 @@ async def reached_by_target(connector: Connector, mappings: Mappings) -> AsyncIt
         if isinstance(connector.stream, KafkaStream):
             parts = await stack.enter_async_context(open_parts(connector))
             source = await cast("KafkaIntake", parts.intake).source(mappings)
-            yield _Proven(source.applied)
+            yield _Proven(_GroupPosition(ends, source.applied).passes)
         else:
             yield _Proven(_SlotPosition(ends).passes)
 
@@ -248,6 +251,34 @@ class _Proven:
             if lsn > self._lsn:
                 await self._prove(lsn)
                 self._lsn = lsn
+
+
+class _GroupPosition:
+    """How far a group is that reads a log: by its ledger, and not before the copy lies behind it."""
+
+    def __init__(self, ends: Ends, applied: Reached) -> None:
+        self._ends = ends
+        self._applied = applied
+
+    async def passes(self, lsn: int) -> None:
+        """Return when the group has applied what was committed before the LSN, and streams."""
+        reaching = asyncio.ensure_future(self._reach(lsn))
+        try:
+            while not reaching.done():
+                await asyncio.wait([reaching], timeout=UNHEARD_SECONDS)
+                if not reaching.done():
+                    _LOG.warning("waiting for the group to apply; is a daemon running?", upto=format_lsn(lsn))
+            await reaching
+        finally:
+            reaching.cancel()
+
+    async def _reach(self, lsn: int) -> None:
+        await self._applied(lsn)
+        while True:
+            feed = await self._ends.feed()
+            if feed is not None and feed.state == State.STREAMING:
+                return
+            await asyncio.sleep(POLL_SECONDS_MAX)
 
 
 class _SlotPosition:

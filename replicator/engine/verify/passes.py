@@ -38,8 +38,6 @@ if TYPE_CHECKING:
         VersionedSnapshot,
     )
 
-AHEAD: Final = 2
-"""Chunks in hand at once: one is read while another waits for the feed."""
 KNOWN_ROWS: Final = 1_000
 SAVE_SECONDS: Final = 0.5
 _DONE: Final = -1
@@ -211,7 +209,7 @@ class MappingPasses:
         try:
             more = True
             while more or in_hand:
-                while more and len(in_hand) < AHEAD:
+                while more and len(in_hand) < self._chunks.ahead:
                     if not self._sampled(after):
                         after = await self._skipped(after)
                         more = after is not None

@@ -56,6 +56,8 @@ class Chunk(Protocol):
 class Ranges(Protocol):
     """Reads and looks at ranges."""
 
+    ahead: int
+    """Chunks in hand at once: one is read while others wait for the feed, or for the target."""
     covers: int
     """In so many of the target tables, the root first, rows that no row of the source stands behind are seen, too."""
 
@@ -78,6 +80,7 @@ class RowRanges:
     def __init__(self, looker: Looker, where: str | None) -> None:
         self._looker = looker
         self._where = where
+        self.ahead = 2  # they are held in memory
         self._span = where is None and ordered_alike(looker.mapping)
         self.covers = 1 if self._span else 0
         self._portion = Portion(looker.mapping.root.table, BYTES_MAX)
@@ -131,6 +134,7 @@ class DigestRanges:
 
     """
 
+    ahead = 4
     covers = 1
 
     def __init__(self, looker: Looker, source: VersionedReader, target: VersionedReader) -> None:
