@@ -16,7 +16,7 @@ from replicator.records import Message
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from replicator.events import Relation, Values
+    from replicator.events import Op, Relation, Values
     from replicator.ports import SourceLag
     from replicator.records import Beat, RowChange, TransactionMark
     from replicator.tables import Table
@@ -149,6 +149,33 @@ class SchemaText:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class NewRows:
+    """Changes of one transaction that follow each other: all inserts, or all updates, of one relation.
+
+    Attributes:
+        op: which of them.
+        relation: of a `RecordEncoder.shape`.
+        rows: as they are now; nothing of the old ones is told.
+        lsns: of each.
+        xid, commit_time, last_commit: the same in all of them; see `RowChange`, whose `sequence` the last one begins.
+        transaction: likewise; None where it isn't told, nor are the places.
+        order, table_order: of the first.
+
+    """
+
+    op: Op
+    relation: Relation
+    rows: Sequence[Values]
+    lsns: Sequence[int]
+    xid: int
+    commit_time: float
+    last_commit: int
+    transaction: str | None
+    order: int
+    table_order: int
+
+
 class RecordEncoder(Protocol):
     """Changes to keys and values of a log's records: pure; whoever fills the log does what I/O it asks for."""
 
@@ -196,6 +223,9 @@ class RecordEncoder(Protocol):
             now: seconds since the epoch, by our clock.
 
         """
+
+    def new_rows(self, changes: NewRows, now: float) -> list[Encoded] | None:
+        """Records of many changes, in less time than `key` and `value` of each take; None where it takes these."""
 
     def mark(self, mark: TransactionMark, now: float) -> tuple[bytes, bytes]:
         """Key and value of a transaction's beginning or end."""

@@ -163,8 +163,12 @@ class Capture:
         if not self._open:
             await self._begin()
         recording, now = self._recording, self._clock()
-        for item in portion.items:
-            await recording.add(item, now)
+        items, at = portion.items, 0
+        while at < len(items):
+            added = await recording.add_run(items, at, now)
+            if not added:
+                await recording.add(items[at], now)
+            at += added or 1
             if recording.count >= _CHUNK:
                 await recording.flush()
                 await asyncio.sleep(0)

@@ -12,9 +12,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from replicator.captures import Captured, Encoded
+from replicator.captures import Captured, Encoded, NewRows
 from replicator.errors import ErrorKind, ReplicatorError
 from replicator.events import UNCHANGED, Begin, Commit, Op
 from replicator.records import Beat, Message, RowChange, TransactionMark
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
     from replicator.tables import TableName
 
 _OPERATIONS: Final = {Op.INSERT: "insert", Op.UPDATE: "update", Op.DELETE: "delete", Op.TRUNCATE: "truncate"}
+_NEW: Final = (Op.INSERT, Op.UPDATE)
+_RUN: Final = 500
+_RUN_LEAST: Final = 4
+"""Fewer changes of one kind are encoded one by one."""
 _NEW_KEY, _OLD_KEY = "__debezium.newkey", "__debezium.oldkey"
 
 
@@ -108,6 +113,7 @@ class Recording:
         self._tombstones = tombstones
         self._shapes: dict[Relation, _Shape] = {}
         self._pending: dict[str, list[Encoded]] = {}
+        self._alone = 0  # items that were seen to be none to add many of
         # The source's transaction whose end has not been seen.
         self._transaction: Transaction | None = None
         self._id = ""
@@ -158,6 +164,51 @@ class Recording:
             self._leave(item, now)
         elif isinstance(item, Message):
             self._put(self._topics.messages, Encoded(*self._encoder.message(self._placed(item), now)))
+
+    async def add_run(self, items: Sequence[Item], at: int, now: float) -> int:
+        """Add the records of the items that begin there, if they are many of one kind; returns how many it has added,
+        mostly none.
+        """
+        first = items[at]
+        if self._alone:
+            self._alone -= 1
+            return 0
+        if type(first) is not Captured or first.event.op not in _NEW:
+            return 0
+        op, relation, _, _, transaction, _ = first.event
+        rows, lsns = _new_rows(items, at)
+        if len(rows) < _RUN_LEAST:
+            self._alone = max(0, len(rows) - 1)
+            return 0
+        shape = self._shapes.get(relation) or await self._shape(relation)
+        told = self._topics.transactions is not None
+        records = self._encoder.new_rows(
+            NewRows(
+                op,
+                relation,
+                rows,
+                lsns,
+                transaction.xid,
+                transaction.commit_time,
+                self._last_commit,
+                self._id if told else None,
+                self._order + 1,
+                self._orders[relation.table] + 1,
+            ),
+            now,
+        )
+        if records is None:
+            self._alone = len(rows) - 1
+            return 0
+        count = len(records)
+        self._order += count
+        self._orders[relation.table] += count
+        self.rows[shape.table, _OPERATIONS[op]] += count
+        self._pending.setdefault(shape.topic, []).extend(records)
+        self.count += count
+        self.produced_records += count
+        self.produced_bytes += sum([len(record.key or b"") + len(record.value or b"") for record in records])
+        return count
 
     def _placed(self, message: Message) -> Message:
         """A message with its place: in its transaction, of whose events it is one, or by itself."""
@@ -269,6 +320,25 @@ class Recording:
             if self._registry is None:
                 raise ReplicatorError("no registry was given for schemas", kind=ErrorKind.INTERNAL)
             self._encoder.learn(schema, await self._registry.register(schema.subject, schema.text))
+
+
+def _new_rows(items: Sequence[Item], at: int) -> tuple[list[Values], list[int]]:
+    """The rows, and the LSNs, of the changes that begin there and are of one kind, without an old row."""
+    rows: list[Values] = []
+    lsns = []
+    op: Op | None = None
+    relation: Relation | None = None
+    for item in islice(items, at, at + _RUN):
+        if type(item) is not Captured:
+            break
+        event = item.event
+        if op is None:
+            op, relation = event.op, event.relation
+        if event.relation is not relation or event.op is not op or event.before is not None or event.after is None:
+            break
+        rows.append(event.after)
+        lsns.append(item.lsn)
+    return rows, lsns
 
 
 def _completed(after: Values, before: Values, key: Sequence[int], *, full: bool) -> Values:

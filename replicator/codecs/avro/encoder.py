@@ -19,7 +19,7 @@ from replicator.errors import ErrorKind, ReplicatorError
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from replicator.captures import Described
+    from replicator.captures import Described, Encoded, NewRows
     from replicator.codecs.debezium.fields import Field
     from replicator.events import Relation, Values
     from replicator.records import Beat, Message, RowChange, TransactionMark
@@ -98,6 +98,11 @@ class DebeziumAvroEncoder:
         """The envelope of a change."""
         writer, _, form = self._rows[change.relation]
         return form.of(envelope_of(change, writer, self._prefix, self._database, now))
+
+    def new_rows(self, changes: NewRows, now: float) -> list[Encoded] | None:
+        """See `captures.RecordEncoder`: they are written one by one."""
+        del changes, now
+        return None
 
     def mark(self, mark: TransactionMark, now: float) -> tuple[bytes, bytes]:
         """Key and value of a transaction's beginning or end."""

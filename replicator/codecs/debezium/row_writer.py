@@ -34,6 +34,8 @@ class RowWriter:
         fields: names and how they are written, in the relation's order.
         key: likewise, of a record's key.
         names: of the fields.
+        key_positions: where the key's columns are.
+        shapes, writers: of the columns.
 
     """
 
@@ -44,12 +46,12 @@ class RowWriter:
         self._table = str(described.relation.table)
         self.names = tuple(name for name, _ in self.fields)
         adapt = adapt or (lambda _, write: write)
-        self._writers = tuple(
-            adapt(field, writer(field, shape_of(column, described.enums)))
-            for column, (_, field) in zip(described.table.columns, self.fields, strict=True)
+        self.shapes = tuple(shape_of(column, described.enums) for column in described.table.columns)
+        self.writers = self._writers = tuple(
+            adapt(field, writer(field, shape)) for shape, (_, field) in zip(self.shapes, self.fields, strict=True)
         )
         positions = described.relation.positions
-        self._key = tuple(positions[name] for name in described.key)
+        self.key_positions = self._key = tuple(positions[name] for name in described.key)
         self.key = tuple(self.fields[at] for at in self._key)
         whole = described.relation.replica_identity == "f"
         told = set(described.relation.columns if whole else described.relation.key_columns)

@@ -55,7 +55,7 @@ def writer(field: Field, shape: Shape) -> Writer:
     if field.type == "boolean":
         return _bit if shape.kind.startswith("bit") else lambda text: text == b"t"
     if field.type == "string":
-        return {"numeric": _numeric, "money": _money}.get(shape.kind, _text)
+        return {"numeric": numeric, "money": _money}.get(shape.kind, text)
     if field.type == "bytes":
         return _bytea if shape.kind == "bytea" and not shape.array else _same
     return float if field.type in {"float", "double"} else int
@@ -94,16 +94,18 @@ def _same(text: bytes) -> bytes:
     return text
 
 
-def _text(text: bytes) -> str:
-    return text.decode()
+def text(value: bytes) -> str:
+    """A text as it is."""
+    return value.decode()
 
 
 def _bytea(text: bytes) -> bytes:
     return bytes.fromhex(text[2:].decode())
 
 
-def _numeric(text: bytes) -> str:
-    number = text.decode()
+def numeric(value: bytes) -> str:
+    """A number as a text, with the names that Debezium has for those that are none."""
+    number = value.decode()
     return _SPECIAL.get(number, number)
 
 
@@ -144,7 +146,7 @@ def _named(name: str, shape: Shape) -> Writer:
     if bare == "ZonedTimestamp":
         digits = shape.fraction
         return lambda text: _zoned_timestamp(text.decode(), digits)
-    return _NAMED.get(bare, _text)
+    return _NAMED.get(bare, text)
 
 
 def _bits(text: bytes) -> bytes:
