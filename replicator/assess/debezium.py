@@ -61,6 +61,7 @@ def assess_debezium(
     for rule, value in broken(settings):
         remedy = f'{_IN_CONFIG}"{rule.name}": "{rule.remedy}"'
         yield feed.finding(rule.level, rule.code, rule.name, f"it is {value}: {rule.consequence}", remedy)
+    yield from _repeated(feed, settings)
     yield from _skipped(feed, settings)
     yield from _producer(feed, settings)
     yield from _snapshot(feed, settings, copies=connector.backfill.enabled)
@@ -126,6 +127,22 @@ def _itself(feed: AssessedFeed, stream: KafkaStream, facts: DebeziumFacts, setti
         yield feed.finding(
             Level.WARN, SETTING, "database.dbname", f"Debezium reads {named}, and old.dsn names {database}"
         )
+
+
+def _repeated(feed: AssessedFeed, settings: Settings) -> Iterator[Finding]:
+    """A restarted worker may write records again: rows with a key converge, and rows without one are doubled."""
+    if settings.mode("exactly.once.support", "requested") == "required":
+        return
+    for mapping, table, _ in feed.published():
+        if mapping.multiset:
+            yield feed.finding(
+                feed.stop,
+                LOSS,
+                str(table.name),
+                "it has no key, and a worker that is started again may write records twice: the rows would be doubled",
+                f'{_IN_CONFIG}"exactly.once.support": "required"; or give the table a key',
+                of=mapping,
+            )
 
 
 def _skipped(feed: AssessedFeed, settings: Settings) -> Iterator[Finding]:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from replicator.telemetry import FeedStatus
 
 _NUDGE_SECONDS: Final = 0.5  # an idle source is asked for its position this often, while lanes wait for it
+_VISIBLE_SECONDS: Final = 30.0
 _PING_SECONDS: Final = 15.0  # a third of the sessions' idle_in_transaction_session_timeout, and some
 
 
@@ -280,8 +281,7 @@ class Feed:
         self._cuts.drop(batch)
         self.recent.note(batch)
         if self._settings.visible_first and batch.events:
-            async with self._reader.snapshot({event.transaction.xid for event in batch.events}):
-                pass
+            await self._see(batch)
             await self._check_whole(batch)
         await self._check_shapes(batch)
         if len(self._lanes) == 1:
@@ -313,6 +313,27 @@ class Feed:
                 self._applier.reducer.accept(reshaped.relation)
             else:
                 return
+
+    async def _see(self, batch: Batch) -> None:
+        """Wait until the source shows what the batch does.
+
+        Raises:
+            ReplicatorError: TIMEOUT, when it doesn't for long.
+
+        """
+        try:
+            async with (
+                asyncio.timeout(_VISIBLE_SECONDS),
+                self._reader.snapshot({event.transaction.xid for event in batch.events}),
+            ):
+                return
+        except TimeoutError:
+            raise ReplicatorError(
+                f"the source doesn't show a transaction of the log, {_VISIBLE_SECONDS:.0f} s after it came from there",
+                kind=ErrorKind.TIMEOUT,
+                hint="Nothing of this batch was applied. Either a synchronous standby doesn't answer, or the topics "
+                "are another database's, or were filled before this one was restored: compare old.dsn with Debezium's",
+            ) from None
 
     async def _check_whole(self, batch: Batch) -> None:
         """Whoever fills a log may leave columns out: a row that was written since this session began has them all.

@@ -40,6 +40,7 @@ _HOLD_SECONDS: Final = 1.0
 """How long a full buffer keeps the thread from polling, before partitions are paused (which drops what the library has
 fetched ahead, so that it is fetched again)."""
 _RECORD_BYTES: Final = 300
+_UNEXPECTED: Final = "Nothing is lost: offsets stand where the target has them. Start again; report it if it comes back"
 _CLOSE_SECONDS: Final = 15.0
 _LEAVE_SECONDS: Final = 3.0
 
@@ -202,6 +203,11 @@ class GroupThread:
             self._tell(self._member.ended, of_exception(error, "reading from Kafka", scrub=self._scrub))
         except concurrent.futures.CancelledError:
             pass  # closed while a rebalance was waiting
+        except BaseException as error:
+            # Whatever it is, whoever waits for records must hear of it; its text may hold a record, and is kept back.
+            failed = f"reading from Kafka failed unexpectedly ({type(error).__qualname__})"
+            self._tell(self._member.ended, ReplicatorError(failed, kind=ErrorKind.INTERNAL, hint=_UNEXPECTED))
+            raise
         finally:
             self._ending = True
             self._leave()

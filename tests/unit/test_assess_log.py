@@ -136,3 +136,13 @@ def test_the_topics_of_each_mapping_are_told() -> None:
     made = log_plan(USERS, log=LogFacts("k"))
     assert f"    from {TOPIC} (not there yet)" in list(plan_lines(made))
     assert () == log_plan(USERS, log=Unreachable("away")).mappings[0].topics
+
+
+def test_records_written_twice_double_rows_without_a_key() -> None:
+    """A worker that is started again may repeat records: only a table with a key bears that."""
+    once = log_plan(LOG)
+    again = log_plan(LOG, config={"exactly.once.support": "requested"})
+
+    assert not [one for one in once.stops if "records twice" in one.message]
+    assert ["public.log"] == [one.subject for one in again.stops if "records twice" in one.message]
+    assert not log_plan(USERS, config={"exactly.once.support": "requested"}).stops
