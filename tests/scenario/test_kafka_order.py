@@ -44,9 +44,7 @@ class Held:
     def holders(self) -> dict[tuple[str, int], str]:
         """The process of each partition."""
         query = "SELECT topic, partition, holder FROM replicator.partition WHERE holder IS NOT NULL"
-        return {
-            (str(row[0]).rpartition(".")[2], int(row[1])): str(row[2]) for row in self.shop.upgraded.execute(query)
-        }
+        return {(str(row[0]).rpartition(".")[2], int(row[1])): str(row[2]) for row in self.shop.upgraded.execute(query)}
 
     def freeze(self, holder: str) -> None:
         for process in self._processes:
