@@ -124,6 +124,7 @@ tables: [{{old: "public.*"}}]
         "decimal.handling.mode",
         "value.converter.replace.null.with.default",
         "table.include.list",
+        "public.log",  # it has no key, and Debezium may write records twice
     } == {one.subject for one in made.losses}
     assert {"heartbeat.interval.ms", "message.prefix.exclude.list"} <= {one.subject for one in made.stops}
     with pytest.raises(ReplicatorError, match=r"table\.include\.list") as caught:

@@ -1,5 +1,6 @@
 """Database servers that restart under a running daemon, in order or by a crash."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from tests.churn import COUNTED, TABLES, assert_equal_and_once, churning
 from tests.fix_migration import Migrate
 from tests.fix_postgres import Database, MakeDatabase, MakeServer
+from tests.polling import wait_until
 
 pytestmark = [pytest.mark.fault, pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -66,15 +68,25 @@ def test_commits_that_were_in_the_memory_of_the_upgraded_server_are_lost(
     insert = "DO $$BEGIN FOR n IN {0} .. {0} + 9999 LOOP INSERT INTO ledger (tx) VALUES (n); COMMIT; END LOOP; END$$"
     lost = 0
     for number in range(1, 5):
+        wanted = applied(upgraded) + 1_000
+        daemon.freeze()  # so that a backlog waits for it
         shop.old.execute(insert.format(number * 10_000))
+        daemon.thaw()
+        wait_until(partial(reaches, upgraded, wanted), 60)
+        daemon.freeze()  # so that it applies nothing again before it is counted
         seen = applied(upgraded)
         server.restart("immediate")
-        lost += max(0, seen - applied(upgraded))
+        lost += seen - applied(upgraded)
+        daemon.thaw()
         daemon.wait_for_log("streaming", 60)
     shop.catch_up()
 
     assert 0 < lost
     assert_equal_and_once(shop)
+
+
+def reaches(upgraded: Database, count: int) -> bool:
+    return applied(upgraded) >= count
 
 
 def applied(upgraded: Database) -> int:
