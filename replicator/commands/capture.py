@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 import uvloop
 
-from replicator.commands.options import connector_of, file_argument
+from replicator.commands.options import connector_of, file_argument, logging_options
 from replicator.commands.run import collect_seldom
 from replicator.config import Address, Connector
 from replicator.daemon.capturing import CAPTURE, CaptureLifecycle
@@ -35,14 +35,7 @@ if TYPE_CHECKING:
     metavar="HOST:PORT",
     help="For its own /metrics, /livez, /readyz and API; port 0 takes a free one.",
 )
-@click.option(
-    "--log-format",
-    type=click.Choice(["auto", "json", "console"]),
-    default="auto",
-    show_default=True,
-    help="auto: console on a terminal, else JSON lines.",
-)
-@click.option("--verbose", is_flag=True, help="Log at DEBUG.")
+@logging_options
 @click.pass_context
 def command(
     ctx: click.Context, file: Path, *, until: str | None, listen: str, log_format: LogFormat, verbose: bool

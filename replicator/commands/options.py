@@ -27,6 +27,18 @@ def json_option(command: _Command) -> _Command:
     return click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")(command)
 
 
+def logging_options(command: _Command) -> _Command:
+    """`--log-format` and `--verbose`, for what runs until it is stopped."""
+    verbose = click.option("--verbose", is_flag=True, help="Log at DEBUG.")
+    return click.option(
+        "--log-format",
+        type=click.Choice(["auto", "json", "console"]),
+        default="auto",
+        show_default=True,
+        help="auto: console on a terminal, else JSON lines.",
+    )(verbose(command))
+
+
 def connector_of(file: Path) -> Connector:
     """The connector of a file.
 

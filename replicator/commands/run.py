@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 import uvloop
 
-from replicator.commands.options import connectors_of, file_argument
+from replicator.commands.options import connectors_of, file_argument, logging_options
 from replicator.daemon.lifecycle import Lifecycle
 from replicator.daemon.logs import configure_logging
 from replicator.daemon.notify import Notifier
@@ -29,14 +29,7 @@ if TYPE_CHECKING:
     type=click.Choice(["caught-up"]),
     help="End with 0 once everything is applied that was committed on the old side when it was reached.",
 )
-@click.option(
-    "--log-format",
-    type=click.Choice(["auto", "json", "console"]),
-    default="auto",
-    show_default=True,
-    help="auto: console on a terminal, else JSON lines.",
-)
-@click.option("--verbose", is_flag=True, help="Log at DEBUG.")
+@logging_options
 @click.pass_context
 def command(ctx: click.Context, file: Path, *, until: str | None, log_format: LogFormat, verbose: bool) -> None:
     """Run connectors: copy, catch up, and stream until told to stop.

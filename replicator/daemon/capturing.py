@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from replicator.captures import Progress
 from replicator.codecs.pgoutput import PgoutputDecoder
 from replicator.compile import old_tables
 from replicator.config import KafkaStream
 from replicator.daemon.databases import REVERSE, old_dsn
 from replicator.daemon.encoders import encoder_of
 from replicator.daemon.runner import errors_of
+from replicator.daemon.slot_setup import SlotSetup
+from replicator.daemon.streaming import LAG_SECONDS, PROOF_SECONDS, nudged
 from replicator.engine.capture import Capture, CaptureSettings
 from replicator.engine.recording import CaptureTopics, Recording
 from replicator.errors import ErrorKind, ReplicatorError
@@ -37,10 +38,8 @@ from replicator.postgres.catalog import read_catalog
 from replicator.postgres.change_log import SlotChangeLog
 from replicator.postgres.clock import clock_offset
 from replicator.postgres.lsn import format_lsn
-from replicator.postgres.publication import ensure_publication
 from replicator.postgres.session import connect
 from replicator.postgres.sessions import origin_prefix
-from replicator.postgres.slots import ensure_slot, lost_slot, read_slot
 from replicator.telemetry import ConnectorStatus, FeedStatus, State
 from replicator.transforms import load_transforms
 
@@ -51,9 +50,6 @@ if TYPE_CHECKING:
 
 CAPTURE: Final = "capture"
 """The name of this feed, in logs, metrics and sessions."""
-NUDGE_SECONDS: Final = 0.5
-PROOF_SECONDS: Final = 1.0
-LAG_SECONDS: Final = 5.0
 
 
 class CaptureLifecycle:
@@ -96,7 +92,7 @@ class CaptureLifecycle:
         feed.enter(State.PREPARING, time.time())
         try:
             await self._run(feed, stop)
-        except Exception as error:
+        except (ReplicatorError, ExceptionGroup) as error:
             for lost in errors_of(error):
                 if lost.kind is ErrorKind.SLOT_LOST:
                     lost.hint = self._after_loss()
@@ -108,7 +104,8 @@ class CaptureLifecycle:
             tables, database = await self._publish()
             log = KafkaLog(stream, self._capture, connector.name)
             stack.push_async_callback(log.close)
-            await self._hold_back(await log.progress())
+            progress = await log.progress()
+            await self._setup.hold_back(None if progress is None else f"after {format_lsn(progress.lsn)}")
             source = self._source(tables)
             stack.push_async_callback(source.close)
             registry = None
@@ -173,32 +170,21 @@ class CaptureLifecycle:
             catalog = await read_catalog(connection)
         transforms = () if connector.transforms is None else load_transforms(connector.transforms)
         tables: list[Table] = old_tables(connector.tables, transforms, catalog)
-        found = await ensure_publication(
+        await self._setup.publish(tables)
+        return [table.name for table in tables], database
+
+    @property
+    def _setup(self) -> SlotSetup:
+        connector = self._connector
+        return SlotSetup(
             old_dsn(connector),
+            connector.name,
+            CAPTURE,
+            connector.slot_name,
             connector.publication_name,
-            tables,
             create=self._capture.create,
             heartbeat=self._stream.heartbeat_interval.total_seconds() > 0,
         )
-        if found.created or found.added:
-            self._log.info(
-                "publication made" if found.created else "publication extended",
-                publication=connector.publication_name,
-                tables=len(found.added),
-            )
-        return [table.name for table in tables], database
-
-    async def _hold_back(self, progress: Progress | None) -> None:
-        """See that there is a slot; one that has gone missing is never made again."""
-        connector = self._connector
-        dsn, name = old_dsn(connector), connector.slot_name
-        if progress is None:
-            lsn, made = await ensure_slot(dsn, name, create=self._capture.create)
-            self._log.info("slot made" if made else "slot found", slot=name, position=format_lsn(lsn))
-            return
-        async with await connect(dsn, f"{connector.name}/{CAPTURE}/setup") as connection:
-            if await read_slot(connection, name) is None:
-                raise lost_slot(name, "it does not exist", f"after {format_lsn(progress.lsn)}")
 
     def _after_loss(self) -> str:
         name, slot = self._connector.name, self._connector.slot_name
@@ -234,15 +220,8 @@ class CaptureLifecycle:
 
 
 async def _reach(capture: Capture, source: SlotChangeLog, lsn: int) -> None:
-    """Until everything that was committed before this LSN is in Kafka; an idle server is asked for its position."""
-    reached = asyncio.ensure_future(capture.reach(lsn))
-    try:
-        while not reached.done():
-            source.nudge()
-            await asyncio.wait([reached], timeout=NUDGE_SECONDS)
-        await reached
-    finally:
-        reached.cancel()
+    """Until everything that was committed before this LSN is in Kafka."""
+    await nudged(capture.reach(lsn), source.nudge)
 
 
 async def _watch_lag(source: SlotChangeLog, feed: FeedStatus) -> None:

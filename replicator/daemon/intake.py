@@ -8,16 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-import structlog
-
 from replicator.codecs.pgoutput import PgoutputDecoder
 from replicator.daemon.databases import FORWARD, REVERSE, old_dsn
-from replicator.postgres.lsn import format_lsn
-from replicator.postgres.publication import ensure_publication
-from replicator.postgres.session import connect
+from replicator.daemon.slot_setup import SlotSetup
 from replicator.postgres.sessions import origin_prefix
 from replicator.postgres.slot import SlotSource, parse_position
-from replicator.postgres.slots import ensure_slot, lost_slot, read_slot
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -94,7 +89,6 @@ class SlotIntake:
     def __init__(self, connector: Connector, stream: SlotStream) -> None:
         self._connector = connector
         self._stream = stream
-        self._log = structlog.get_logger("replicator.daemon").bind(connector=connector.name, feed=FORWARD)
 
     @property
     def lanes(self) -> int:
@@ -126,41 +120,21 @@ class SlotIntake:
     ) -> bool:
         """See `Intake`. Makes publication and slot, where the connector says so."""
         del copies
-        extended = await self._publish(mappings)
-        since = [one.position for one in checkpoints if one.position is not None]
-        await self._hold_back(begun=bool(copied) or bool(since), since=since)
-        return extended
-
-    async def _publish(self, mappings: Mappings) -> bool:
-        """See that the publication carries all mapped tables; returns whether something was added to it now."""
         connector = self._connector
-        found = await ensure_publication(
+        setup = SlotSetup(
             old_dsn(connector),
+            connector.name,
+            FORWARD,
+            connector.slot_name,
             connector.publication_name,
-            mappings.source_tables,
             create=self._stream.create,
             heartbeat=self.heartbeat_seconds > 0,
         )
-        if found.created or found.added:
-            self._log.info(
-                "publication made" if found.created else "publication extended",
-                publication=connector.publication_name,
-                tables=len(found.added),
-            )
-        return found.created or bool(found.added)
-
-    async def _hold_back(self, *, begun: bool, since: Sequence[str]) -> None:
-        """See that the slot holds back what happens from now on; one that has gone missing is never made again."""
-        connector = self._connector
-        dsn, name = old_dsn(connector), connector.slot_name
-        if begun:
-            async with await connect(dsn, f"{connector.name}/{FORWARD}/setup") as connection:
-                if await read_slot(connection, name) is None:
-                    lost = f"after {min(since, key=parse_position)}" if since else "since the copy began"
-                    raise lost_slot(name, "it does not exist", lost)
-            return
-        lsn, made = await ensure_slot(dsn, name, create=self._stream.create)
-        self._log.info("slot made" if made else "slot found", slot=name, position=format_lsn(lsn))
+        extended = await setup.publish(mappings.source_tables)
+        since = [one.position for one in checkpoints if one.position is not None]
+        begun = "since the copy began" if copied else None
+        await setup.hold_back(f"after {min(since, key=parse_position)}" if since else begun)
+        return extended
 
     async def may_copy_again(self, mapping: Mapping) -> None:
         """See `Intake`: nobody else does."""

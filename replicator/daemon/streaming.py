@@ -184,14 +184,7 @@ class Streaming:
             await self._feed.reach(Position(0))  # only then the source is started
             await self._feed.reach(await self._source.passed(lsn))
 
-        reached = asyncio.ensure_future(reach())
-        try:
-            while not reached.done():
-                self._source.nudge()
-                await asyncio.wait([reached], timeout=NUDGE_SECONDS)
-            await reached
-        finally:
-            reached.cancel()
+        await nudged(reach(), self._source.nudge)
 
     async def _begin_to_lead(self) -> None:
         """Not before the feed has taken over, which ends the sessions before it."""
@@ -236,6 +229,23 @@ class Streaming:
             self._status.retained_wal_bytes = lag.retained_wal_bytes
             self._status.backlog_offsets = lag.backlog_offsets
             await asyncio.sleep(LAG_SECONDS)
+
+
+async def nudged(work: Coroutine[Any, Any, None], nudge: Callable[[], None]) -> None:
+    """Do work that waits for a position; an idle server is asked for its own meanwhile.
+
+    Raises:
+        ReplicatorError: what the work raises.
+
+    """
+    working = asyncio.ensure_future(work)
+    try:
+        while not working.done():
+            nudge()
+            await asyncio.wait([working], timeout=NUDGE_SECONDS)
+        await working
+    finally:
+        working.cancel()
 
 
 async def unless_stopped(work: Coroutine[Any, Any, None], stop: asyncio.Event) -> bool:
