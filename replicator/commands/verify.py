@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from replicator.engine.verify.run import Report, Verification
 
 REFRESH_SECONDS: Final = 0.25
-LINES_MAX: Final = 10
 
 
 class Percent(click.ParamType[float]):

@@ -6,6 +6,7 @@ needs, and what it reads goes through the same conversion of values as JSON does
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Final
 
 from replicator.codecs.avro.framing import Frame, frame_of
@@ -214,15 +215,15 @@ class _Topic:
         return table, Shape(table, fields, self._modes)
 
 
-class _Plan:
+class _Plan(ABC):
     """How records of one topic and schema are read."""
 
     def __init__(self, read: Callable[[bytes, int], Any]) -> None:
         self.read = read
 
+    @abstractmethod
     def decode(self, record: Record, value: Any) -> Decoded:
         """What was read says."""
-        raise NotImplementedError
 
 
 class _Mark(_Plan):

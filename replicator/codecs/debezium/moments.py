@@ -37,7 +37,6 @@ _CLOCK: Final = r"([01]\d|2[0-3]):([0-5]\d):([0-5]\d)(?:\.(\d{1,6})0*)?"
 _UTC: Final = r"(?:Z|\+00:00)"
 _MOMENT: Final = re.compile(f"{_DAY}T{_CLOCK}{_UTC}", re.ASCII).fullmatch
 _DATE: Final = re.compile(_DAY + _UTC, re.ASCII).fullmatch
-_TIME: Final = re.compile(_CLOCK + _UTC, re.ASCII).fullmatch
 _USUAL: Final = re.compile(f"(?!0000){_DAY.replace('[+-]?', '').replace('{4,9}', '{4}')}T{_CLOCK}Z", re.ASCII).fullmatch
 _INTERVAL: Final = re.compile(r"P(-?\d+)Y(-?\d+)M(-?\d+)DT(-?\d+)H(-?\d+)M(-?)(\d+)(?:\.(\d{1,6})0*)?S", re.ASCII)
 
@@ -63,14 +62,6 @@ def time_of_millis(value: int) -> Value:
 def time_of_nanos(value: int) -> Value:
     """io.debezium.time.NanoTime."""
     return printing.time_text(_micros(value))
-
-
-def time_of_iso(value: str) -> Value:
-    """io.debezium.time.IsoTime."""
-    match = _TIME(value)
-    if match is None:
-        raise MalformedError("it is no time of ISO 8601")
-    return printing.time_text(_clock(match[1], match[2], match[3], match[4]))
 
 
 def timestamp_of_millis(value: int) -> Value:

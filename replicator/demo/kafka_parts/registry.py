@@ -48,11 +48,6 @@ class RegistryServer(JavaServer):
         """Confluent's interface, as `schema.registry.url` wants it."""
         return f"http://{HOST}:{self.port}/apis/ccompat/v7"
 
-    @property
-    def native_url(self) -> str:
-        """Apicurio's own interface, as `apicurio.registry.url` wants it."""
-        return f"http://{HOST}:{self.port}/apis/registry/v3"
-
     def _arguments(self) -> Sequence[str | Path]:
         return [*(f"-D{name}={value}" for name, value in self._settings.items()), "-jar", self._program]
 
