@@ -46,7 +46,8 @@ async def test_a_spoilt_table_is_mended_beside_the_feed(old_database: Database, 
             done = await world.resync(feed, chunk_rows=100).run("public.t")
             await world.reach(feed, Position(done.insert_lsn))
         await world.reach(feed)
-        assert 101 == done.deleted
+        # What was added; and a row that the application deleted, where the copy came before the feed.
+        assert 101 <= done.deleted
         assert rows_of(old_database) == rows_of(upgraded_database)
 
 
