@@ -18,6 +18,8 @@ class TcpProxy:
     def __init__(self, server_port: int, server_host: str = "127.0.0.1") -> None:
         self.server = (server_host, server_port)
         self.accepted = 0
+        self.cuts = 0
+        self._left: int | None = None
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.host, self.port = self._listener.getsockname()
         self._lock = threading.Lock()
@@ -43,6 +45,11 @@ class TcpProxy:
         for end in (end for pair in pairs for end in pair):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+
+    def cut_after(self, size: int) -> None:
+        """Cut once so many more bytes have gone to clients: in the middle of an answer. `cuts` counts."""
+        with self._lock:
+            self._left = size
 
     def stall(self, *directions: Direction) -> None:
         """Forward nothing more in these directions (default both); connections stay open."""
@@ -111,8 +118,23 @@ class TcpProxy:
             while self._open(gate, reader) and (chunk := reader.recv(CHUNK_BYTES)):
                 if not self._open(gate, reader):
                     break
-                writer.sendall(chunk)
+                passed = self._passed(len(chunk)) if direction == "to_client" else None
+                writer.sendall(chunk[:passed])
+                if passed is not None:
+                    self.cut()
             writer.shutdown(socket.SHUT_WR)
+
+    def _passed(self, size: int) -> int | None:
+        """How much of so much may go on before the cut that was asked for; None for all of it."""
+        with self._lock:
+            if self._left is None:
+                return None
+            left, self._left = self._left, self._left - size
+            if self._left > 0:
+                return None
+            self._left = None
+            self.cuts += 1
+            return left
 
     def _open(self, gate: threading.Event, end: socket.socket) -> bool:
         """Wait for the gate; False when the connection was cut meanwhile."""

@@ -25,6 +25,19 @@ def test_a_cut_ends_connections_and_new_ones_work(upgraded_database: Database, m
         assert (1,) == connection.execute("SELECT 1").fetchone()
 
 
+def test_a_cut_in_the_middle_of_an_answer(upgraded_database: Database, make_proxy: MakeProxy) -> None:
+    """After so many bytes of an answer the connection is dead; the next one is whole."""
+    proxy = make_proxy(upgraded_database.server.port)
+    dsn, long = proxy.dsn(upgraded_database.dsn), "SELECT repeat('x', 1000000)"
+    with psycopg.connect(dsn) as connection:
+        proxy.cut_after(500_000)
+        with pytest.raises(psycopg.OperationalError):
+            connection.execute(long)
+    assert 1 == proxy.cuts
+    with psycopg.connect(dsn) as connection:
+        assert connection.execute(long).fetchone()
+
+
 async def test_a_stall_holds_what_was_sent(upgraded_database: Database, make_proxy: MakeProxy) -> None:
     """While the way back is stalled the server does what it was told, and the client hears nothing."""
     proxy = make_proxy(upgraded_database.server.port)

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 import aiohttp
+import structlog
 from yarl import URL
 
 from replicator.errors import ErrorKind, ReplicatorError
@@ -82,6 +83,8 @@ class SchemaRegistry:
         self._session: aiohttp.ClientSession | None = None
         self._schemas: dict[RegistrySchema, asyncio.Task[str]] = {}
         self._ids: dict[tuple[str, str], int] = {}
+        self._away = False
+        self._log = structlog.get_logger("replicator.kafka")
 
     async def schema(self, schema: RegistrySchema) -> str:
         """The schema's text, with what it refers to written into it.
@@ -255,8 +258,12 @@ class SchemaRegistry:
             except ReplicatorError as error:
                 if error.kind is not ErrorKind.CONNECTION or time.monotonic() + pause >= ends:
                     raise
+                self._missed(error)
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, no secret
                 pause = min(pause * 2, _PAUSE_SECONDS_MAX)
+        if self._away:
+            self._away = False
+            self._log.info("the schema registry answers again", url=self.url)
         if answer.status in {401, 403}:
             raise ReplicatorError(
                 f"the registry at {self.url} refuses this user ({answer.status})",
@@ -266,6 +273,12 @@ class SchemaRegistry:
                 + " must be allowed",
             )
         return answer
+
+    def _missed(self, error: ReplicatorError) -> None:
+        """Say it, once an outage: until the patience is over nothing else tells why the feed stands still."""
+        if not self._away:
+            self._away = True
+            self._log.warning("waiting for the schema registry", error=error.message, **error.facts())
 
     async def _request(self, method: str, path: str, body: bytes | None) -> Answer:
         if self._session is None:

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
+import structlog
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from fastavro import parse_schema
@@ -111,11 +112,13 @@ async def test_a_schema_is_fetched_once(served: Served) -> None:
 
 
 async def test_failures_that_pass_are_waited_for(served: Served) -> None:
-    """A registry that answers 5xx or 429 a few times is asked again."""
+    """A registry that answers 5xx or 429 a few times is asked again; the log says so once, and when it answers."""
     served.statuses += [503, 500, 429]
     client = served.client()
-    assert LONG == await client.schema(RegistrySchema("id", 1))
+    with structlog.testing.capture_logs() as told:
+        assert LONG == await client.schema(RegistrySchema("id", 1))
     assert 4 == len(served.requests)
+    assert ["waiting for the schema registry", "the schema registry answers again"] == [one["event"] for one in told]
     await client.close()
 
 
