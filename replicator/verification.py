@@ -99,6 +99,8 @@ class Counts:
 
     Attributes:
         rows: rows that the target should have, of what was looked at.
+        aggregates: root rows of the source that were read for them.
+        filtered: those of them that give no row here.
         missing, extra, different: rows that are proven wrong.
         unsettled: aggregates that could not be decided.
         within: values that differ by no more than the declared tolerance.
@@ -107,6 +109,8 @@ class Counts:
     """
 
     rows: int = 0
+    aggregates: int = 0
+    filtered: int = 0
     missing: int = 0
     extra: int = 0
     different: int = 0
@@ -122,6 +126,8 @@ class Counts:
     def add(self, other: Counts) -> None:
         """Add what another part of the table came to."""
         self.rows += other.rows
+        self.aggregates += other.aggregates
+        self.filtered += other.filtered
         self.missing += other.missing
         self.extra += other.extra
         self.different += other.different

@@ -30,6 +30,7 @@ class Seen:
     Attributes:
         looks: of the aggregates that are different, by key at the source.
         rows: that the target should have, one number a side.
+        filtered: root rows of the source that demand none there, likewise.
         within: values that differ by no more than the declared tolerance, likewise.
         lsn: of A's snapshot.
         reread: rows of the source that were read on top of the range's digests.
@@ -38,6 +39,7 @@ class Seen:
 
     looks: dict[Key, Look] = field(default_factory=dict)
     rows: Counter[int] = field(default_factory=Counter)
+    filtered: Counter[int] = field(default_factory=Counter)
     within: Counter[int] = field(default_factory=Counter)
     lsn: int = 0
     reread: int = 0
@@ -98,6 +100,7 @@ class Looker:
         seen = Seen(lsn=read.lsn)
         for at in range(len(self.comparers)):
             seen.rows[at] = sum([len(demand.rows[at]) for demand in demands])
+            seen.filtered[at] = read.count - sum([bool(demand.rows[at]) for demand in demands])
         compared = await self._compared(demands, target, seen)
         if compared:
             await self._look_again(read, compared, target.waiting, seen)

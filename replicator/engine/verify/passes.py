@@ -66,7 +66,7 @@ async def verify_multiset(
     saw(seen.lsn)
     progress.rows_read = seen.rows[0]
     counts = settler.counts(str(mapping.target.table.name))
-    counts.rows = seen.rows[0]
+    counts.rows = counts.aggregates = seen.rows[0]
     for keys in groups(seen.looks, rows):
         settler.add({key: seen.looks[key] for key in keys})
         await settler.drain()
@@ -232,6 +232,8 @@ class MappingPasses:
         for at, side in enumerate(self._mapping.targets):
             counts = self._settler.counts(str(side.table.name))
             counts.rows += seen.rows[at]
+            counts.aggregates += read.count
+            counts.filtered += seen.filtered[at]
             counts.within += seen.within[at]
         progress.rows_read += read.count
         await self._pace.spend(seen.reread)
