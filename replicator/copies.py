@@ -6,7 +6,7 @@ The types and ports of `replicator.engine.backfill` and `replicator.engine.resyn
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -90,6 +90,50 @@ class StaleMapping:
     mapping: str
     reason: str
     since: str
+
+
+@dataclass(frozen=True)
+class MappingDigest:
+    """By which transform the rows of one mapping are written (`Mapping.digest` of it).
+
+    Attributes:
+        digest: all rows are by this one, where `writes` is None; else those from before it changed.
+        since: since when, seconds since the epoch.
+        writes: by which rows have been written since it changed, also where it has changed back.
+        writes_since: when that was noticed.
+
+    """
+
+    digest: str
+    since: float
+    writes: str | None = None
+    writes_since: float | None = None
+
+    @property
+    def now(self) -> str:
+        """By which rows are written now."""
+        return self.digest if self.writes is None else self.writes
+
+    @property
+    def mixed(self) -> bool:
+        """Whether there may be rows by another one than `now`: until a rederive, or a resync, is done."""
+        return self.writes is not None
+
+
+class DigestStore(Protocol):
+    """By which transforms the rows of a target are written, in the target."""
+
+    async def mapping_digests(self) -> dict[str, MappingDigest]:
+        """By name of the mapping; one that nobody has begun to write is absent."""
+
+    async def progress(self, mapping: str) -> Mapping[str, Any] | None:
+        """How far a rederive is, as it was saved; None where none has begun since the transform changed."""
+
+    async def save(self, transaction: TargetTransaction, mapping: str, progress: Mapping[str, Any] | None) -> None:
+        """Store how far a rederive is."""
+
+    async def complete(self, transaction: TargetTransaction, mapping: str, seen: MappingDigest) -> None:
+        """All rows are by `seen.now`; nothing is changed where it has changed since that was read."""
 
 
 class SchemaStore(Protocol):

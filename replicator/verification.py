@@ -330,23 +330,31 @@ class VersionedReader(Reader, Protocol):
         """
 
 
-class VerifyStore(Protocol):
-    """What is known of verification, in the target."""
-
-    async def begin(self, scope: Scope) -> Run:
-        """Begin a run, or go on with one of the same scope that was interrupted and that nobody else goes on with."""
-
-    async def save(self, run: Run, mapping: str, progress: Progress) -> None:
-        """Store how far a mapping is."""
+class FindingStore(Protocol):
+    """Where findings go."""
 
     async def record(self, findings: Sequence[Finding]) -> None:
         """Store findings: new ones are opened, known ones are seen again (and opened again where they were closed)."""
+
+
+class PassStore(FindingStore, Protocol):
+    """What the passes over one mapping keep."""
+
+    async def save(self, run: Run, mapping: str, progress: Progress) -> None:
+        """Store how far a mapping is."""
 
     async def divergences(self, mapping: str, after: int, rows: int) -> list[OpenDivergence]:
         """Up to `rows` open ones of a mapping with an id above `after`, in order."""
 
     async def close(self, ids: Sequence[int]) -> None:
         """They are equal now: closed, and kept."""
+
+
+class VerifyStore(PassStore, Protocol):
+    """What is known of verification, in the target."""
+
+    async def begin(self, scope: Scope) -> Run:
+        """Begin a run, or go on with one of the same scope that was interrupted and that nobody else goes on with."""
 
     async def close_unseen(self, run: Run, mapping: str) -> None:
         """Close what is open of a mapping and was not seen in this run."""

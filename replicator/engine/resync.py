@@ -20,12 +20,11 @@ import structlog
 from replicator.copies import Chunk, MultisetCut
 from replicator.engine.chunk_copy import RETRIED_HERE, ChunkCopier, Way, first_way, next_way
 from replicator.engine.chunks import Walk
-from replicator.engine.translation import source_keys
+from replicator.engine.extras import delete_extras, extra_keys
 from replicator.errors import ErrorKind, ReplicatorError
 from replicator.events import Key
 from replicator.tables import TableName
 from replicator.telemetry import TableBackfill
-from replicator.writes import Owner, Write, WriteAction
 
 if TYPE_CHECKING:
     from replicator.copies import BackfillStore, ChunkTarget
@@ -267,27 +266,9 @@ class Resync:
             await tx.lock_all()
             seen = frozenset(xids)
             extra = await self._extra(tx, mapping, side, keys, seen)
-            if not extra:
-                return 0
-            root = side is mapping.target
-            owner = None
-            if not root and mapping.owns is not None:
-                owner = Owner(mapping.target.table, mapping.target.key, mapping.owns)
-            result = await tx.write(
-                Write(
-                    side.table,
-                    WriteAction.DELETE,
-                    columns=side.key,
-                    key=side.key,
-                    rows=extra,
-                    scope=side.key,
-                    predicate=mapping.owns if root else None,
-                    owner=owner,
-                    mapping=mapping.name,
-                )
-            )
+            deleted = await delete_extras(tx, mapping, side, extra) if extra else 0
         xids.difference_update(seen)
-        return result.affected
+        return deleted
 
     async def _extra(
         self, tx: TargetTransaction, mapping: Mapping, side: Side, keys: Sequence[Key], xids: frozenset[int]
@@ -295,8 +276,5 @@ class Resync:
         """Those keys in a target table that no root row of the source stands behind (or that are in no key map)."""
         if not keys:
             return []
-        sources = await source_keys(self._chunks, tx, mapping, side, keys)
-        root = mapping.root
         async with self._reader.snapshot(xids) as snapshot:
-            there = await snapshot.as_stored(root.table, root.key, list(sources.values()), where=mapping.owns_source)
-        return [key for key in keys if sources.get(key) not in there]
+            return await extra_keys(tx, snapshot, mapping, side, keys, chunks=self._chunks)

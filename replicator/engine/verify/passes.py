@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from replicator.mapping import Mapping, Side
     from replicator.verification import (
         OpenDivergence,
+        PassStore,
         Progress,
         Run,
         Scope,
@@ -113,7 +114,7 @@ class MappingPasses:
         source: VersionedReader,
         target: VersionedReader,
         *,
-        store: VerifyStore,
+        store: PassStore,
         run: Run,
         progress: Progress,
         scope: Scope,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from replicator.engine.verify.looks import Seen
     from replicator.events import Key
     from replicator.mapping import Mapping as TableMapping
-    from replicator.verification import VerifyStore
+    from replicator.verification import FindingStore
 
 AT_ONCE: Final = 5_000
 """Aggregates of one look."""
@@ -62,7 +62,7 @@ class Settler:
     def __init__(
         self,
         looker: Again,
-        store: VerifyStore,
+        store: FindingStore,
         progress: Progress,
         patience: Patience,
         clock: Callable[[], float],

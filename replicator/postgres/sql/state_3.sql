@@ -64,3 +64,18 @@ CREATE TABLE replicator.certificate (
 );
 CREATE INDEX certificate_newest ON replicator.certificate (connector, feed, id);
 COMMENT ON TABLE replicator.certificate IS 'Proofs that both databases agree: what a cutover asks for';
+
+CREATE TABLE replicator.mapping_digest (
+    connector text NOT NULL,
+    feed text NOT NULL,
+    mapping text NOT NULL,
+    digest text NOT NULL,               -- of the transform by which all rows are, but for what `writes` says
+    since timestamptz NOT NULL DEFAULT clock_timestamp(),
+    writes text,                        -- of the one by which rows have been written since it changed; NULL: the same
+    writes_since timestamptz,
+    progress jsonb,                     -- of the rederive that brings the rows from before to `writes`
+    PRIMARY KEY (connector, feed, mapping)
+);
+COMMENT ON TABLE replicator.mapping_digest IS 'By which transform the rows of each mapping are written';
+
+ALTER TABLE replicator.request ADD COLUMN detail jsonb; -- how far it is, and then what came of it, for scripts
