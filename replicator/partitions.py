@@ -77,7 +77,8 @@ class Ledger(Protocol):
     """Who applies which partition of a log, and up to where: in the target, with the rows.
 
     The transactions of `Target` move what this process holds by compare-and-set of (epoch, offset) for each partition
-    (`TargetTransaction.checkpoint` with the text of `Source.progress`). One whose epoch another process has raised
+    (`TargetTransaction.checkpoint` with the text of `Source.progress`: `topic/partition:offset`, joined by commas, and
+    `@mark` after an offset to keep a mark beside it: no comma, no space). One whose epoch another process has raised
     makes the transaction fail with REASSIGNED, and nothing of it is written (P2).
     """
 
@@ -94,6 +95,12 @@ class Ledger(Protocol):
         """Store where partitions begin that nobody has begun; returns where they do begin (another process may have
         stored it first).
         """
+
+    async def marks(self, partitions: Collection[Partition]) -> dict[Partition, str]:
+        """The mark that was kept last beside the offset of each of these partitions, where one was."""
+
+    def forgetting(self, partition: Partition) -> str:
+        """The statement, for a person, that has the target forget a partition's mark."""
 
     async def release(self, partitions: Collection[Partition]) -> None:
         """Give partitions up whose transactions have ended, so that a successor doesn't wait for anything."""

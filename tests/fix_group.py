@@ -30,6 +30,7 @@ class PostgresGroupWorld:
         self.world = world
         self.table = world.table
         self.rows = world.rows
+        self.execute = world.database.execute
         self.dsn = world.database.dsn
         self.members: list[GroupMember] = []
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from replicator.kafka.backlog import Backlog, Reading
+    from replicator.kafka.replays import Mark
     from replicator.partitions import Partition
     from replicator.records import Record, RowChange, TransactionMark
     from replicator.tables import TableName
@@ -34,6 +35,7 @@ class _Held(NamedTuple):
     reading: Reading
     offset: int
     size: int
+    mark: Mark | None
 
 
 class _End(NamedTuple):
@@ -66,8 +68,8 @@ class Merge:
         self._left: dict[Partition, int] = {}
         self._ordinal = 0
 
-    def add(self, reading: Reading, record: Record, change: RowChange, size: int) -> None:
-        """One change of a mapped table.
+    def add(self, reading: Reading, record: Record, change: RowChange, size: int, mark: Mark | None = None) -> None:
+        """One change of a mapped table, and its place in the producer's sequence where it has one.
 
         Raises:
             ReplicatorError: CONFIG for a change without transaction metadata, but a snapshot's.
@@ -80,7 +82,7 @@ class Merge:
                 table=str(change.relation.table),
                 hint="Set Debezium's provide.transaction.metadata=true, or stream.atomic: false",
             )
-        self._queues[reading.partition].append(_Held(change, reading, record.offset, size))
+        self._queues[reading.partition].append(_Held(change, reading, record.offset, size, mark))
 
     def end(self, reading: Reading, record: Record, mark: TransactionMark) -> None:
         """One record of the transaction topic."""
@@ -213,7 +215,7 @@ class Merge:
     def _give(self, held: _Held, transaction: Transaction, ordinal: int) -> None:
         change = held.change
         event = ChangeEvent(change.op, change.relation, change.before, change.after, transaction, ordinal)
-        self._backlog.add(event, held.reading, held.offset + 1, held.size)
+        self._backlog.add(event, held.reading, held.offset + 1, held.size, held.mark)
 
 
 def _missing(end: _End, held: _Held, left: int) -> ReplicatorError:

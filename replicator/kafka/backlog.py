@@ -8,9 +8,10 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 from itertools import accumulate, groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from replicator.events import Batch, Position
+from replicator.kafka.offsets import parse_mark
 from replicator.kafka.replays import Sequences
 
 if TYPE_CHECKING:
@@ -18,7 +19,17 @@ if TYPE_CHECKING:
 
     from replicator.events import ChangeEvent
     from replicator.kafka.offsets import Yielded
+    from replicator.kafka.replays import Mark
     from replicator.partitions import Partition
+    from replicator.tables import TableName
+
+
+class Late(NamedTuple):
+    """A record whose sequence goes back."""
+
+    table: TableName
+    offset: int
+    sequence: tuple[int, int]
 
 
 @dataclass(slots=True, eq=False)
@@ -32,6 +43,7 @@ class Reading:
         noted: the next offset that was given out.
         pending: how many of its events wait.
         sequences: what was seen of its order.
+        late: the first record of what goes back and isn't proven to be a replay: nothing behind it is done.
         at_end: it was read to its end.
 
     """
@@ -42,11 +54,22 @@ class Reading:
     pending: int = 0
     sequences: Sequences = field(default_factory=Sequences)
     seen: int = 0
+    late: Late | None = None
     at_end: bool = False
 
     def __post_init__(self) -> None:
         """Nothing is held at the beginning."""
         self.seen = self.read
+
+    @classmethod
+    def begin(cls, partition: Partition, offset: int, mark: str | None) -> Reading:
+        """Begin at an offset, with what the ledger knows of the producer's sequence there."""
+        newest = None if mark is None else parse_mark(mark)
+        return cls(partition, offset, offset, sequences=Sequences(newest, forgotten=offset > 0))
+
+    def upto(self, next_offset: int) -> int:
+        """As much of this as may be stored."""
+        return next_offset if self.late is None else min(next_offset, self.late.offset)
 
 
 class Backlog:
@@ -66,6 +89,7 @@ class Backlog:
         self._yielded = yielded
         self._readings: list[Reading] = []  # of each event, and
         self._offsets: list[int] = []  # what is to be read after it
+        self._marks: list[Mark | None] = []  # what is known of the order up to it
         self._sizes: list[int] = []  # cumulative since the beginning, so that a cut is a binary search
         self._total = 0
         self._given_bytes = 0
@@ -76,7 +100,7 @@ class Backlog:
         """Estimated memory of what waits."""
         return self._total - self._given_bytes
 
-    def add(self, event: ChangeEvent, reading: Reading, next_offset: int, size: int) -> None:
+    def add(self, event: ChangeEvent, reading: Reading, next_offset: int, size: int, mark: Mark | None) -> None:
         """Add one event; the caller has numbered its transaction.
 
         Args:
@@ -84,22 +108,30 @@ class Backlog:
             reading: the partition that it is of.
             next_offset: what is to be read after it.
             size: estimated memory.
+            mark: its place in the producer's sequence, where it has one.
 
         """
         self.events.append(event)
         self._readings.append(reading)
-        self._offsets.append(next_offset)
+        self._offsets.append(reading.upto(next_offset))
+        self._marks.append(mark)
         self._total += size
         self._sizes.append(self._total)
         reading.pending += 1
 
     def add_run(
-        self, events: Sequence[ChangeEvent], reading: Reading, next_offsets: Sequence[int], sizes: Sequence[int]
+        self,
+        events: Sequence[ChangeEvent],
+        reading: Reading,
+        next_offsets: Sequence[int],
+        sizes: Sequence[int],
+        marks: Sequence[Mark | None],
     ) -> None:
         """Add events of one partition, each with what `add` is told of one."""
         self.events += events
         self._readings += [reading] * len(events)
-        self._offsets += next_offsets
+        self._offsets += next_offsets if reading.late is None else map(reading.upto, next_offsets)
+        self._marks += marks
         totals = list(accumulate(sizes, initial=self._total))
         self._total = totals[-1]
         self._sizes += totals[1:]
@@ -165,6 +197,7 @@ class Backlog:
             self.events[:] = [self.events[at] for at in kept]
             self._readings = [self._readings[at] for at in kept]
             self._offsets = [self._offsets[at] for at in kept]
+            self._marks = [self._marks[at] for at in kept]
             self._sizes, self._total = [], self._given_bytes
             for size in sizes:
                 self._total += size
@@ -172,10 +205,11 @@ class Backlog:
         return dropped
 
     def _give(self, rows: int, readings: Iterable[Reading], *, whole: bool) -> Batch:
-        events, offsets, runs = self.events[:rows], self._offsets[:rows], groupby(self._readings[:rows])
+        events, offsets, marks = self.events[:rows], self._offsets[:rows], self._marks[:rows]
+        runs = groupby(self._readings[:rows])
         size = self._sizes[rows - 1] - self._given_bytes
         self._given_bytes += size
-        del self.events[:rows], self._readings[:rows], self._offsets[:rows], self._sizes[:rows]
+        del self.events[:rows], self._readings[:rows], self._offsets[:rows], self._sizes[:rows], self._marks[:rows]
         first, last = events[0].transaction, events[-1].transaction
         number = last.at or 0
         numbers = [event.transaction.at or 0 for event in events]
@@ -184,7 +218,7 @@ class Backlog:
             end = at + len(list(run))
             reading.pending -= end - at
             reading.noted = offsets[end - 1]
-            self._yielded.note_run(numbers[at:end], reading.partition, offsets[at:end])
+            self._yielded.note_run(numbers[at:end], reading.partition, offsets[at:end], marks[at:end])
             at = end
         for done in [one for one in self._ends if one < number or (whole and one == number)]:
             reading, next_offset = self._ends.pop(done)

@@ -14,6 +14,7 @@ import structlog
 
 from replicator.errors import ErrorKind, ReplicatorError
 from replicator.events import ChangeEvent, Op, Transaction
+from replicator.kafka.backlog import Late
 from replicator.kafka.consumer import End, size_of
 from replicator.kafka.replays import OutOfOrderError
 from replicator.records import Record, RowChange, TransactionMark
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from replicator.events import Relation, Values
     from replicator.kafka.atomic import Merge
     from replicator.kafka.backlog import Backlog, Reading
+    from replicator.kafka.replays import Mark
     from replicator.partitions import Partition, RecordDecoder, Registry
     from replicator.records import Decoded, RegistrySchema
     from replicator.tables import TableName
@@ -48,6 +50,7 @@ class Decoding:
         readings: this process's partitions; records of others are dropped.
         backlog: gets the events.
         partitions_of: how many partitions a topic has.
+        forgetting: the statement that has the target forget a partition's sequence.
         release: what was handed over is not held any more; bytes.
         full: whether there is no room for more.
         progressed: something was read.
@@ -67,6 +70,7 @@ class Decoding:
         readings: Mapping[Partition, Reading],
         backlog: Backlog,
         partitions_of: Callable[[str], int],
+        forgetting: Callable[[Partition], str],
         release: Callable[[int], None],
         full: Callable[[], bool],
         progressed: Callable[[], None],
@@ -78,6 +82,7 @@ class Decoding:
         self._readings = readings
         self._backlog = backlog
         self._partitions_of = partitions_of
+        self._forgetting = forgetting
         self._release = release
         self._full = full
         self._progressed = progressed
@@ -140,7 +145,7 @@ class Decoding:
         self.wanted = merge.wanted()
         for reading in self._readings.values():
             held = merge.first_held(reading.partition)
-            reading.read = reading.seen if held is None else held
+            reading.read = reading.upto(reading.seen if held is None else held)
 
     def _slice(self, until: float) -> Collection[RegistrySchema]:
         """Decode for a while; returns schemas without which the next record can't be read."""
@@ -192,7 +197,7 @@ class Decoding:
 
     def _follow(self, reading: Reading) -> None:
         if self._merge is None:
-            reading.read = reading.seen
+            reading.read = reading.upto(reading.seen)
 
     def _pass(self, count: int) -> None:
         """The first that wait are done with."""
@@ -219,21 +224,24 @@ class Decoding:
         before, after = decoded.before, decoded.after
         if relation.table not in self._tables:
             return
-        if sequence is not None and op is not Op.READ and not self._is_new(record, decoded, sequence, reading):
-            return
+        mark = None
+        if sequence is not None and op is not Op.READ:
+            if not self._is_new(record, decoded, sequence, reading):
+                return
+            mark = reading.sequences.mark
         if op is Op.TRUNCATE and self._partitions_of(record.topic) > 1:
             raise _unordered(record, relation.table)
         size = _EVENT_BYTES + _size(before) + _size(after)
         self._release(-size)  # held now in another form
         if merge is not None:
-            merge.add(reading, record, decoded, size)
+            merge.add(reading, record, decoded, size, mark)
             return
         backlog = self._backlog
         number = backlog.number
         backlog.number = number + 1
         transaction = Transaction(decoded.xid, decoded.lsn, decoded.commit_time, number)
         event = ChangeEvent(op, relation, before, after, transaction, 1)
-        backlog.add(event, reading, record.offset + 1, size)
+        backlog.add(event, reading, record.offset + 1, size, mark)
 
     def _say_all(self, records: Sequence[Record], decoded: Sequence[Decoded], reading: Reading) -> bool:
         """Likewise of changes of one relation, at once; False, and nothing is done, for any that aren't that plain."""
@@ -246,8 +254,12 @@ class Decoding:
             return False
         if relation.table not in self._tables:
             return True
-        if kinds != {id(Op.READ)} and (id(Op.READ) in kinds or not reading.sequences.are_new(sequences)):
-            return False
+        marks: Sequence[Mark | None] = [None] * len(ops)
+        if kinds != {id(Op.READ)}:
+            new = None if id(Op.READ) in kinds else reading.sequences.are_new(sequences)
+            if new is None:
+                return False
+            marks = new
         sizes = [_EVENT_BYTES + size for size in map(_size, afters)]
         if befores.count(None) != len(befores):
             sizes = list(map(add, sizes, map(_size, befores)))
@@ -256,7 +268,7 @@ class Decoding:
         backlog.number = number + len(ops)
         transactions = map(Transaction, xids, lsns, times, count(number))
         events = list(map(_new_event, zip(ops, relations, befores, afters, transactions, repeat(1), strict=False)))
-        backlog.add_run(events, reading, [record.offset + 1 for record in records], sizes)
+        backlog.add_run(events, reading, [record.offset + 1 for record in records], sizes, marks)
         return True
 
     def _is_new(self, record: Record, change: RowChange, sequence: tuple[int, int], reading: Reading) -> bool:
@@ -267,13 +279,18 @@ class Decoding:
 
         """
         sequences = reading.sequences
-        replayed = sequences.replaying
+        this = Late(change.relation.table, record.offset, sequence)
         try:
             new = sequences.is_new(sequence)
         except OutOfOrderError as late:
-            raise _late(record, change, late) from None
-        if not new and not replayed:
-            self._log.info("a replay of the producer is passed over", record=str(record))
+            raise _late(reading.partition, reading.late or this, late, self._forgetting) from None
+        if not sequences.unproven:
+            reading.late = None
+        elif reading.late is None:
+            reading.late = this
+            self._log.info(
+                "a record goes back: passed over, if the producer repeats all from there", record=str(record)
+            )
         return new
 
 
@@ -286,17 +303,19 @@ def _size(values: Values | None) -> int:
         return _VALUE_BYTES * len(values) + sum([len(value) for value in values if type(value) is bytes])
 
 
-def _late(record: Record, change: RowChange, late: OutOfOrderError) -> ReplicatorError:
-    newest, this = ("/".join(map(str, one)) for one in (late.newest, change.sequence or ()))
+def _late(
+    partition: Partition, record: Late, late: OutOfOrderError, forgetting: Callable[[Partition], str]
+) -> ReplicatorError:
+    newest, this = ("/".join(map(str, one)) for one in (late.newest, record.sequence))
     return ReplicatorError(
-        f"{record} goes back in its partition: its source.sequence is {this}, after {newest}, and this is no replay of "
-        "what came before",
+        f"{partition[0]}/{partition[1]}:{record.offset} goes back in its partition: its source.sequence is {this}, "
+        f"after {newest}, and this is no replay of what came before",
         kind=ErrorKind.LOG_LOST,
-        table=str(change.relation.table),
+        table=str(record.table),
         hint="Everything before it is applied, it is not. A worker of Kafka Connect that had been frozen may have sent "
         "what it still had in hand (set exactly.once.source.support=enabled), or the source was restored to an earlier "
-        "state. Find out which; then start again, which goes on with this record, and copy the table anew with "
-        "`replicator resync` if in doubt",
+        "state. Find out which; then have the feed go on with this record: stop all its processes, run "
+        f"`{forgetting(partition)}` in the target, start again, and copy the table anew with `replicator resync`",
     )
 
 

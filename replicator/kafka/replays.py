@@ -4,6 +4,9 @@ Debezium's `source.sequence` is (LSN of the last commit, LSN of the event): it r
 Debezium sends again what it had not yet noted as sent: the same events, in order, up to the newest and on. Those were
 applied, and are passed over. A worker that was frozen, and replaced, sends what it had in hand when it wakes: that goes
 back, too, but doesn't run up to the newest; such a record must never be applied over newer ones.
+
+The newest is stored with the partition's offset (`Mark`), so that the next session knows it. What came before what is
+remembered is judged by its outcome alone: a replay comes to the oldest that is remembered.
 """
 
 from __future__ import annotations
@@ -11,13 +14,19 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections.abc import Sequence as Sequence_
+from itertools import repeat
 from operator import gt, lt
 from typing import Final
 
 Sequence = tuple[int, int]
 
+Mark = tuple[int, int, int]
+"""A sequence, and how many events have had it so far: rows of one COPY share theirs."""
+
 REMEMBERED: Final = 32_768
-"""Sequences of one partition, 16 bytes each. One that goes back further can't be told from a late one."""
+"""Sequences of one partition, 16 bytes each."""
+
+_FORGOTTEN: Final = -1
 
 
 class OutOfOrderError(Exception):
@@ -36,18 +45,29 @@ class OutOfOrderError(Exception):
 
 
 class Sequences:
-    """Of one partition, while this process reads it."""
+    """Of one partition, while this process reads it.
 
-    def __init__(self, remembered: int = REMEMBERED) -> None:
+    Args:
+        newest: what an earlier session stored; None where there is none.
+        remembered: how many.
+        forgotten: what came before the newest isn't remembered.
+
+    """
+
+    def __init__(self, newest: Mark | None = None, *, remembered: int = REMEMBERED, forgotten: bool = False) -> None:
         self._remembered = remembered
+        self._forgotten = forgotten or newest is not None
         # Distinct ones, rising: commit and event LSN in parallel.
         self._commits = array("Q")
         self._events = array("Q")
         self._newest: Sequence = (-1, -1)
-        self._of_newest = 0  # events that have the newest: rows of one COPY share theirs
-        # While a replay runs: where it is, and how many it had of the newest.
+        self._of_newest = 0  # events that have the newest
+        # While a replay runs: where it is (or _FORGOTTEN), and how many it had of the newest.
         self._at: int | None = None
         self._repeated = 0
+        if newest is not None:
+            self._note(newest[:2])
+            self._of_newest = newest[2]
 
     def is_new(self, sequence: Sequence) -> bool:
         """Whether the event wasn't seen before; else it belongs to a replay, and is to be passed over.
@@ -64,14 +84,14 @@ class Sequences:
             return True
         return self._replayed(sequence)
 
-    def are_new(self, sequences: Sequence_[Sequence | None]) -> bool:
-        """Whether all of these, which follow each other, are new beyond doubt; then they are noted.
+    def are_new(self, sequences: Sequence_[Sequence | None]) -> list[Mark] | None:
+        """Note all of these, which follow each other, where they are new beyond doubt; returns the mark after each.
 
-        If not, nothing is, and `is_new` has to be asked about each.
+        If they aren't, nothing is noted, and `is_new` has to be asked about each.
         """
         newest = self._newest
         if self._at is not None or None in sequences or not sequences:
-            return False
+            return None
         known: Sequence_[Sequence] = sequences  # type: ignore[assignment]  # without None
         if known[0] > newest and all(map(lt, known, known[1:])):
             commits, events = zip(*known, strict=True)
@@ -79,17 +99,24 @@ class Sequences:
             self._events.extend(events)
             self._newest, self._of_newest = known[-1], 1
             self._trim()
-            return True
+            return list(zip(commits, events, repeat(1)))
         if known[0] < newest or any(map(gt, known, known[1:])):
-            return False
+            return None
+        marks = []
         for one in known:
             self._note(one)
-        return True
+            marks.append((*one, self._of_newest))
+        return marks
 
     @property
-    def replaying(self) -> bool:
-        """Whether a replay has begun and not yet come to the newest."""
-        return self._at is not None
+    def mark(self) -> Mark:
+        """The newest; only where one was seen."""
+        return (*self._newest, self._of_newest)
+
+    @property
+    def unproven(self) -> bool:
+        """Whether something went back, and what follows hasn't come to the newest yet: it may be no replay."""
+        return self._at is not None and self._at < len(self._commits) - 1
 
     def _note(self, sequence: Sequence) -> None:
         if sequence == self._newest:
@@ -103,12 +130,16 @@ class Sequences:
     def _trim(self) -> None:
         if len(self._commits) >= 2 * self._remembered:
             del self._commits[: -self._remembered], self._events[: -self._remembered]
+            self._forgotten = True
 
     def _replayed(self, sequence: Sequence) -> bool:
         last = len(self._commits) - 1
-        if self._at is None or sequence < self._sequence(self._at):  # begins, or begins again
+        if self._forgotten and sequence < self._sequence(0):
+            self._at, self._repeated = _FORGOTTEN, 0
+            return False
+        if self._at is None or (self._at != _FORGOTTEN and sequence < self._sequence(self._at)):  # begins, or anew
             self._at, self._repeated = self._find(sequence), 0
-        elif sequence > self._sequence(self._at):
+        elif self._at == _FORGOTTEN or sequence > self._sequence(self._at):
             if self._at == last:  # past the newest: it was a replay, and is over
                 self._at = None
                 self._note(sequence)

@@ -92,6 +92,7 @@ class Session:
             readings=self.readings,
             backlog=self.backlog,
             partitions_of=lambda topic: beginning.found[topic].partitions,
+            forgetting=ledger.forgetting,
             release=self._release,
             full=self._full,
             merge=merge,
@@ -218,8 +219,9 @@ class Session:
         if self._lost or self.failure is not None or self.yielded.holds(partitions):
             raise _lost(partitions, "the group has gone on without this process before")
         offsets = await self._beginning.begin(partitions)
+        marks = await self._ledger.marks(offsets)
         for one, offset in offsets.items():
-            self.readings[one] = Reading(one, offset, offset)
+            self.readings[one] = Reading.begin(one, offset, marks.get(one))
             self.confirmed[one] = offset
         return offsets
 

@@ -198,7 +198,10 @@ class KafkaSource:
 
     def progress(self, position: Position) -> str:
         """See `ports.Source`."""
-        return "" if self._session is None else progress_text(self._session.yielded.progress(position))
+        if self._session is None:
+            return ""
+        yielded = self._session.yielded
+        return progress_text(yielded.progress(position), yielded.marks(position))
 
     def parse(self, text: str) -> Position:
         """See `ports.Source`: no text says where a session was.

@@ -50,12 +50,14 @@ class Move:
         partitions: topic and number.
         held: epoch, and the offset that this process wrote last.
         offsets: the next ones.
+        marks: what is kept beside them; None leaves what is there.
 
     """
 
     partitions: tuple[Partition, ...]
     held: tuple[_Held, ...]
     offsets: tuple[int, ...]
+    marks: tuple[str | None, ...]
 
 
 class PartitionLedger:
@@ -139,6 +141,21 @@ class PartitionLedger:
         async with self._busy:
             return {(topic, number): offset for topic, number, offset in await self._fetch(partition_sql.BEGUN)}
 
+    async def marks(self, partitions: Collection[Partition]) -> dict[Partition, str]:
+        """The mark that was kept last beside the offset of each of these partitions, where one was."""
+        if not partitions:
+            return {}
+        async with self._busy:
+            rows = await self._fetch(partition_sql.MARKS, *_columns(sorted(partitions)))
+        return {(topic, number): mark for topic, number, mark in rows}
+
+    def forgetting(self, partition: Partition) -> str:
+        """The statement, for a person, that has the target forget a partition's mark."""
+        return (
+            f"UPDATE replicator.partition SET mark = NULL WHERE connector = '{self.feed.connector}' "
+            f"AND feed = '{self.feed.feed}' AND topic = '{partition[0]}' AND partition = {partition[1]};"
+        )
+
     async def identity(self, cluster: str, topics: Mapping[str, str]) -> None:
         """Compare the log with the one that the stored offsets are of, or store what isn't known yet."""
         async with self._busy:
@@ -187,7 +204,7 @@ class PartitionLedger:
         return frozenset(self._held)
 
     def parse(self, text: str) -> Move:
-        """What `Source.progress` says, beside what is held: `topic/partition:offset`, joined by commas.
+        """What `Source.progress` says, beside what is held: `topic/partition:offset[@mark]`, joined by commas.
 
         Raises:
             ReplicatorError: REASSIGNED for a partition that is not held any more; INTERNAL for an offset that goes
@@ -195,10 +212,13 @@ class PartitionLedger:
 
         """
         wanted: dict[Partition, int] = {}
+        marks: dict[Partition, str | None] = {}
         for part in filter(None, text.split(",")):
-            place, _, offset = part.rpartition(":")
+            place, _, mark = part.partition("@")
+            place, _, offset = place.rpartition(":")
             topic, _, number = place.rpartition("/")
             wanted[topic, int(number)] = int(offset)
+            marks[topic, int(number)] = mark or None
         partitions = tuple(sorted(wanted))
         for one in partitions:
             held = self._held.get(one)
@@ -209,7 +229,12 @@ class PartitionLedger:
                     f"{one[0]}/{one[1]} would go back from offset {held.offset} to {wanted[one]}",
                     kind=ErrorKind.INTERNAL,
                 )
-        return Move(partitions, tuple(self._held[one] for one in partitions), tuple(wanted[one] for one in partitions))
+        return Move(
+            partitions,
+            tuple(self._held[one] for one in partitions),
+            tuple(wanted[one] for one in partitions),
+            tuple(marks[one] for one in partitions),
+        )
 
     async def check_held(self) -> None:
         """See whether this process still holds all that it believes to hold, after a session of its was lost.
@@ -237,6 +262,7 @@ class PartitionLedger:
             *_arrays(move.partitions, move.held),
             _array("NULL" if held.offset is None else str(held.offset) for held in move.held),
             _array(map(str, move.offsets)),
+            _array("NULL" if mark is None else f'"{mark}"' for mark in move.marks),
             None if commit_time is None else repr(commit_time).encode(),
         ]
         return Command(partition_sql.MOVE, parameters, doing="moving the offsets")

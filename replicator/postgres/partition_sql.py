@@ -20,10 +20,11 @@ _HELD: Final = (
 # thousand partitions, tried).
 MOVE: Final = (
     b"WITH moved AS (UPDATE replicator.partition AS p SET next_offset = held.after, "
-    b"commit_time = coalesce($8::double precision, p.commit_time), applied_at = clock_timestamp() "
+    b"mark = coalesce(held.mark, p.mark), "
+    b"commit_time = coalesce($9::double precision, p.commit_time), applied_at = clock_timestamp() "
     b"FROM (SELECT $1::text AS connector, $2::text AS feed, each.* "
-    b"FROM unnest($3::text[], $4::integer[], $5::bigint[], $6::bigint[], $7::bigint[]) "
-    b"AS each(topic, partition, epoch, before, after) OFFSET 0) AS held WHERE p.connector = held.connector "
+    b"FROM unnest($3::text[], $4::integer[], $5::bigint[], $6::bigint[], $7::bigint[], $8::text[]) "
+    b"AS each(topic, partition, epoch, before, after, mark) OFFSET 0) AS held WHERE p.connector = held.connector "
     b"AND p.feed = held.feed AND p.topic = held.topic AND p.partition = held.partition AND p.epoch = held.epoch "
     b"AND p.next_offset IS NOT DISTINCT FROM held.before RETURNING 1) "
     b"SELECT 1 / (count(*) = cardinality($3::text[]))::integer FROM moved"
@@ -49,6 +50,11 @@ FROM_SLOT: Final = (
 BEGUN: Final = (
     "SELECT topic, partition, next_offset FROM replicator.partition "
     "WHERE connector = $1 AND feed = $2 AND next_offset IS NOT NULL"
+)
+MARKS: Final = (
+    "SELECT p.topic, p.partition, p.mark FROM replicator.partition p, "
+    "unnest($3::text[], $4::integer[]) AS wanted(topic, number) WHERE p.connector = $1 AND p.feed = $2 "
+    "AND p.topic = wanted.topic AND p.partition = wanted.number AND p.mark IS NOT NULL"
 )
 FORMER: Final = (
     "SELECT DISTINCT p.holder FROM replicator.partition p, unnest($3::text[], $4::integer[]) AS wanted(topic, number) "

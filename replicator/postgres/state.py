@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
 SCHEMA: Final = "replicator"
-VERSION: Final = 3
+VERSION: Final = 4
 _LOGS_SINCE: Final = 2
 _SETUP_LOCK: Final = zlib.crc32(b"replicator setup") - (1 << 31)
 

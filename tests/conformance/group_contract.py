@@ -62,6 +62,9 @@ class GroupWorld(Protocol):
     def rows(self, name: str = "accounts") -> list[tuple[Any, ...]]:
         """Its rows, as committed."""
 
+    def execute(self, statement: str) -> object:
+        """Run a statement in it, as a person would."""
+
 
 Promise = Callable[[GroupWorld], Awaitable[None]]
 
@@ -320,6 +323,32 @@ async def knows_its_log(world: GroupWorld) -> None:
     await first.ledger.identity("c1", {"b": "id/b/1", "c": "id-c/1"})
 
 
+async def keeps_marks_with_the_offsets(world: GroupWorld) -> None:
+    """What the source knows of a log's order commits with the offset, or not at all; without one it stays as it was,
+    and whoever comes next reads it, until a person has it forgotten.
+    """
+    first = await joined(world, P0, P1)
+    async with first.target.transaction(0) as tx:
+        await tx.checkpoint(f"{P0[0]}/0:5@7/9/1,{P1[0]}/1:2", 1.5)
+
+    async def fails() -> None:
+        async with first.target.transaction(0) as tx:
+            await tx.checkpoint(f"{P0[0]}/0:6@8/9/1", 1.5)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fails()
+    async with first.target.transaction(0) as tx:
+        await tx.checkpoint(f"{P0[0]}/0:8", 1.5)
+
+    second = await joined(world, P0, P1)
+
+    assert {P0: 8, P1: 2} == await second.ledger.offsets()
+    assert {P0: "7/9/1"} == await second.ledger.marks([P1, P0])
+    world.execute(second.ledger.forgetting(P0))
+    assert {} == await second.ledger.marks([P1, P0])
+
+
 async def commits_nothing_for_nothing(world: GroupWorld) -> None:
     """A batch in which no partition moved, and that wrote nothing, is no transaction."""
     member = await joined(world, P0)
@@ -364,6 +393,7 @@ PROMISES: tuple[Promise, ...] = (
     gives_leadership_up_when_cancelled,
     keeps_dead_letters_and_keys,
     knows_its_log,
+    keeps_marks_with_the_offsets,
     commits_nothing_for_nothing,
     closes_at_any_time,
 )

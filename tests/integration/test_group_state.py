@@ -6,7 +6,7 @@ from importlib import resources
 import pytest
 
 from replicator.errors import ErrorKind, ReplicatorError
-from replicator.postgres.state import PartitionState, open_state
+from replicator.postgres.state import VERSION, PartitionState, open_state
 from tests.conformance.group_contract import P0, P1, P2, insert, joined, moved
 from tests.fix_group import GroupMember, PostgresGroupWorld
 from tests.fix_target import CONNECTOR, TargetWorld
@@ -38,7 +38,7 @@ async def test_a_schema_of_version_1_is_upgraded_in_place(target_world: TargetWo
         (after,) = await state.feeds()
     assert ("0/7", 7, 8) == (checkpoint.position, before.epoch, after.epoch)
     assert () == before.partitions == after.partitions
-    assert [(3,)] == target_world.database.execute("SELECT number FROM replicator.version")
+    assert [(VERSION,)] == target_world.database.execute("SELECT number FROM replicator.version")
     assert [] == target_world.database.execute("SELECT FROM replicator.partition")
 
 

@@ -59,7 +59,7 @@ class Merging:
         return batch
 
     def progress(self) -> str:
-        text = progress_text(self.yielded.progress(self.positions[-1]))
+        text = progress_text(self.yielded.progress(self.positions[-1]), {})
         return text.replace("old.public.", "").replace("old.transaction", "t").replace("/0:", "")
 
 

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from replicator.events import Batch, ChangeEvent, Op, Position, Relation, Transaction
-from replicator.kafka.backlog import Backlog, Reading
+from replicator.kafka.backlog import Backlog, Late, Reading
 from replicator.kafka.offsets import Yielded, progress_text
+from replicator.kafka.replays import Mark
 from replicator.partitions import Partition
 from replicator.tables import TableName
 
@@ -34,12 +35,12 @@ class Log:
         for one in partitions:
             self.readings[one] = Reading(one, 0, 0)
 
-    def event(self, partition: Partition, size: int = 10) -> None:
+    def event(self, partition: Partition, size: int = 10, mark: Mark | None = None) -> None:
         reading = self.readings[partition]
         transaction = Transaction(0, len(self.read), 1.0, self.backlog.number)
         self.backlog.number += 1
         event = ChangeEvent(Op.INSERT, RELATION, None, (b"%d" % reading.read,), transaction, 1)
-        self.backlog.add(event, reading, reading.read + 1, size)
+        self.backlog.add(event, reading, reading.read + 1, size, mark)
         self.read.append((partition, reading.read))
         reading.read += 1
 
@@ -52,7 +53,9 @@ class Log:
             self.backlog.number += 1
             made.append(ChangeEvent(Op.INSERT, RELATION, None, (b"%d" % offset,), transaction, 1))
             self.read.append((partition, offset))
-        self.backlog.add_run(made, reading, [offset + 1 for offset in range(at, at + count)], [size] * count)
+        offsets = range(at, at + count)
+        marks = [(offset, offset, 1) for offset in offsets]
+        self.backlog.add_run(made, reading, [offset + 1 for offset in offsets], [size] * count, marks)
         reading.read += count
 
     def nothing(self, partition: Partition) -> None:
@@ -66,7 +69,7 @@ class Log:
         return self.backlog.idle(self.readings.values())
 
     def progress(self, position: Position) -> str:
-        return progress_text(self.yielded.progress(position))
+        return progress_text(self.yielded.progress(position), self.yielded.marks(position))
 
 
 def test_progress_names_the_next_offset_of_what_was_given_out() -> None:
@@ -142,6 +145,29 @@ def test_half_a_batch_is_confirmed_by_its_last_event() -> None:
     assert places[-1] < batch.position
 
 
+def test_nothing_behind_a_record_that_goes_back_is_stored() -> None:
+    """Until it is proven to be a replay, offsets stay at it, whatever else is given out; what was seen is kept."""
+    log = Log()
+    one = PARTITIONS[0]
+    log.event(one, mark=(1, 1, 1))
+    reading = log.readings[one]
+    reading.late = Late(RELATION.table, 1, (0, 0))
+    log.events(one, 10, 2)  # rows of a snapshot, say
+    reading.read = reading.upto(3)
+    first = log.cut()
+    assert first is not None
+    assert "a/0:1@2/2/1" == log.progress(first.position)
+    log.yielded.confirm(first.position)
+
+    reading.late = None
+    reading.read = reading.upto(3)
+    log.event(one, mark=(3, 3, 1))
+    second = log.cut()
+
+    assert second is not None
+    assert "a/0:4@3/3/1" == log.progress(second.position)
+
+
 def test_the_newest_event_of_a_position() -> None:
     """For people: the newest at or before it, also after it was confirmed."""
     log = Log()
@@ -215,7 +241,8 @@ class Run:
         if self.log.readings[partition].read % 3 == 2:
             self.log.nothing(partition)
         else:
-            self.log.event(partition, size)
+            offset = self.log.readings[partition].read
+            self.log.event(partition, size, (offset, offset, 1))
 
     def give(self, rows: int, size: int) -> None:
         batch = self.log.cut(rows, size) or self.log.idle()
@@ -230,7 +257,10 @@ class Run:
 
     def confirm(self, which: int) -> None:
         position = self.positions[max(0, len(self.positions) - 1 - which)]
-        progress = self.log.yielded.progress(position)
+        progress, marks = self.log.yielded.progress(position), self.log.yielded.marks(position)
+        for one, offset in progress.items():
+            newest = [at for at in self.given[one] if self.committed[one] <= at < offset][-1:]
+            assert newest == [marks[one][0]] if newest else one not in marks
         assert progress == self.log.yielded.confirm(position)
         assert all(offset > self.committed[one] for one, offset in progress.items())
         self.committed |= progress

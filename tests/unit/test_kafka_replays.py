@@ -18,9 +18,9 @@ def test_what_comes_again_up_to_the_newest_is_passed_over() -> None:
 
     assert [1, 2, 3, 4] == told(seen, 1, 2, 3, 4)
     assert [] == told(seen, 2, 3)
-    assert seen.replaying
+    assert seen.unproven
     assert [5, 6] == told(seen, 2, 3, 4, 5, 6)
-    assert not seen.replaying
+    assert not seen.unproven
 
 
 def test_concurrent_transactions_rise_by_their_commits() -> None:
@@ -42,15 +42,49 @@ def test_a_late_record_is_refused(late: list[int]) -> None:
     assert (80, 85) == caught.value.newest
 
 
-def test_what_is_forgotten_is_refused() -> None:
-    """Further back than is remembered, a late one can't be told from a replay."""
+def test_what_is_forgotten_is_told_by_its_outcome() -> None:
+    """Further back than is remembered: a replay comes to what is remembered, a late record doesn't."""
     seen = Sequences(remembered=10)
     told(seen, *range(1, 100))
 
+    assert [] == told(seen, 3, 4, 2)
+    assert seen.unproven
+    assert [100] == told(seen, *range(3, 101))
+    assert not seen.unproven
+    told(seen, 3, 4)
     with pytest.raises(OutOfOrderError) as caught:
-        told(seen, 3)
-
+        told(seen, 101)
+    assert (1000, 1005) == caught.value.newest
     assert caught.value.oldest > (30, 35)
+
+
+def test_a_later_session_knows_the_newest() -> None:
+    """The mark that was stored is enough: what comes again is passed over, rows of its COPY included, and no more."""
+    earlier = Sequences()
+    rows: list[Sequence] = [(1, 1), *[(2, 2)] * 3]
+    assert all(earlier.is_new(row) for row in rows)
+    assert (2, 2, 3) == earlier.mark
+    later = Sequences(earlier.mark)
+
+    assert not later.is_new((1, 1))
+    assert later.unproven
+    again = [later.is_new(row) for row in [*[(2, 2)] * 5, (3, 3)]]
+
+    assert [False, False, False, True, True, True] == again
+    assert not later.unproven
+    assert (3, 3, 1) == later.mark
+
+
+@pytest.mark.parametrize("late", [[2, 9], [4, 9], [2, 4, 3, 9], [6, 7, 4, 9]], ids=str)
+def test_a_later_session_refuses_a_late_record(late: list[int]) -> None:
+    """What goes back beyond the stored newest, and doesn't come to it again, is refused."""
+    seen = Sequences((50, 55, 1))
+
+    with pytest.raises(OutOfOrderError) as caught:
+        told(seen, *late)
+
+    assert late[-2] in {2, 4, 3}
+    assert caught.value.newest in {(50, 55), (70, 75)}
 
 
 def test_rows_of_one_copy_share_their_sequence() -> None:
@@ -83,20 +117,21 @@ def test_replays_of_any_part_bring_every_event_once(count: int, restarts: list[t
 @given(st.lists(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), max_size=6), max_size=6))
 def test_many_at_once_are_noted_as_one_by_one(runs: list[list[Sequence]]) -> None:
     """Runs that are new beyond doubt are those that are new one by one, and leave the same behind; others nothing."""
-    at_once, by_one = Sequences(4), Sequences(4)
+    at_once, by_one = Sequences(remembered=4), Sequences(remembered=4)
     for run in runs:
-        before = [at_once.replaying, at_once._newest, at_once._of_newest, list(at_once._events)]
+        before = [at_once._at, at_once._newest, at_once._of_newest, list(at_once._events)]
         new = at_once.are_new(run)
-        after = [at_once.replaying, at_once._newest, at_once._of_newest, list(at_once._events)]
-        assert new or before == after
+        after = [at_once._at, at_once._newest, at_once._of_newest, list(at_once._events)]
+        assert new is not None or before == after
         try:
             told_one_by_one = [by_one.is_new(one) for one in run]
         except OutOfOrderError:
-            assert not new
+            assert new is None
             return
-        if not new:
+        if new is None:
             assert [at_once.is_new(one) for one in run] == told_one_by_one
         else:
             assert all(told_one_by_one)
+            assert new[-1] == by_one.mark
         assert at_once._newest == by_one._newest
         assert at_once._of_newest == by_one._of_newest
