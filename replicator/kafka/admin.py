@@ -38,6 +38,7 @@ _LEADERLESS: Final = {
     KafkaError.FENCED_LEADER_EPOCH,
     KafkaError.UNKNOWN_LEADER_EPOCH,
     KafkaError.OFFSET_NOT_AVAILABLE,
+    KafkaError._NOENT,  # noqa: SLF001 - so it is called: of none of them a leader is known, as after a broker's start
 }
 _PAUSE_SECONDS: Final = 0.1
 

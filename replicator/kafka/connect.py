@@ -186,8 +186,11 @@ class ConnectClient:
     async def _get(self, path: str) -> tuple[int, Any]:
         """Status and document of an answer; a rebalance (409) is waited for.
 
+        A worker that starts answers everything with 404, for seconds, before it knows its own API: by its HTTP server,
+        without the `error_code` of its own. So does another server at a wrong URL, which is tried again as well.
+
         Raises:
-            ReplicatorError: CONNECTION, PERMISSION; CONFIG for an answer that is no JSON.
+            ReplicatorError: CONNECTION, PERMISSION; CONFIG for any other answer that is no JSON.
 
         """
         ends = time.monotonic() + REBALANCE_SECONDS_MAX
@@ -207,11 +210,14 @@ class ConnectClient:
         if status >= 500:
             raise self._lost(f"it answered {status}")
         try:
-            return status, json.loads(text)
+            body = json.loads(text)
         except ValueError:
-            if status == 404:
-                return status, None
-            raise self._not_connect() from None
+            body = None
+        if status == 404 and not (isinstance(body, dict) and "error_code" in body):
+            raise self._lost("it starts, or isn't Kafka Connect's REST API")
+        if body is None:
+            raise self._not_connect()
+        return status, body
 
     async def _request(self, path: str) -> tuple[int, bytes]:
         if self._session is None:

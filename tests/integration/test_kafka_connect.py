@@ -120,7 +120,8 @@ async def test_a_rebalance_without_end_is_told(connect_server: ConnectServer, mo
         (403, "s3cret", ErrorKind.PERMISSION),
         (200, "<html>s3cret", ErrorKind.CONFIG),
         (200, "[1]", ErrorKind.CONFIG),
-        (404, "<html>s3cret", ErrorKind.CONFIG),
+        (404, "<html>s3cret", ErrorKind.CONNECTION),  # as a worker that starts
+        (404, '{"servlet": "s3cret", "message": "Not Found", "status": "404"}', ErrorKind.CONNECTION),  # likewise
         (400, '{"message": "s3cret"}', ErrorKind.CONFIG),
         (200, '{"a": "' + "x" * (17 << 20) + '"}', ErrorKind.CONFIG),
     ],
