@@ -96,6 +96,11 @@ class Ledger(Protocol):
         stored it first).
         """
 
+    def beginning(self, offsets: Mapping[Partition, int]) -> str:
+        """The statement, for a person, that has partitions begin there that nobody has begun, and that were taken
+        over.
+        """
+
     async def marks(self, partitions: Collection[Partition]) -> dict[Partition, str]:
         """The mark that was kept last beside the offset of each of these partitions, where one was."""
 

@@ -139,21 +139,19 @@ class KafkaIntake:
     async def ready(
         self, mappings: Mappings, checkpoints: Sequence[Checkpoint], *, copied: Collection[str], copies: bool
     ) -> bool:
-        """See `Intake`. Of a new feed's copy: the producer's slot holds back what happens from now on, and every
-        partition begins at its end.
+        """See `Intake`. Of a new feed's copy: the producer's slot holds back what happens from now on. Partitions of
+        what is to be copied begin at their end, whatever was deleted before; of a table that is added later, too.
         """
         del checkpoints
         if not copies:
             return False
         if not copied and not await self._ledger.offsets():
             await self._see_slot()
-        await self._see_tables(
-            {side.table.name for one in mappings.all if one.name not in copied for side in one.sources}
-        )
-        if copied:
-            return False
-        await self._source.mark_beginning()
-        return True
+        tables = {side.table.name for one in mappings.all if one.name not in copied for side in one.sources}
+        if tables:
+            await self._see_tables(tables)
+            await self._source.mark_beginning(tables)
+        return not copied
 
     async def applied(self, mappings: Mappings, lsn: int) -> None:
         """Wait until the group has applied what was committed on the source before `lsn`, by the target's word alone:

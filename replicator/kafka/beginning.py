@@ -20,18 +20,21 @@ class Beginning:
         admin: asks the brokers.
         ledger: knows how far each partition is applied.
         topics: those that are read.
-        whole: each must have one partition, since whole transactions are put together.
+        transactions: the transaction topic, where whole transactions are put together: then each topic must have one
+            partition.
 
     Attributes:
-        topics: those that are read.
+        topics: those that are read, the transaction topic among them.
         found: those of them that existed when they were looked for last.
 
     """
 
-    def __init__(self, admin: Admin, ledger: Ledger, topics: Collection[str], *, whole: bool = False) -> None:
-        self.topics = frozenset(topics)
+    def __init__(
+        self, admin: Admin, ledger: Ledger, topics: Collection[str], *, transactions: str | None = None
+    ) -> None:
+        self.topics = frozenset(topics) | ({transactions} if transactions else set())
         self.found: Mapping[str, Topic] = {}
-        self._whole = whole
+        self._transactions = transactions
         self._admin = admin
         self._ledger = ledger
 
@@ -45,7 +48,7 @@ class Beginning:
 
         """
         found = await self._admin.topics(self.topics)
-        divided = sorted(name for name, topic in found.items() if self._whole and topic.partitions > 1)
+        divided = sorted(name for name, topic in found.items() if self._transactions and topic.partitions > 1)
         if divided:
             raise ReplicatorError(
                 f"stream.atomic needs topics of one partition, and {', '.join(divided)} has more",
@@ -68,16 +71,22 @@ class Beginning:
     async def begin(self, partitions: Collection[Partition]) -> dict[Partition, int]:
         """Take these partitions over, and see where each one begins: the next offset.
 
-        One that nobody has begun begins with its first record.
+        One that nobody has begun begins with its first record: what was copied before lies behind its mark, and what
+        begins later must be there from the first record on. The transaction topic's holds no rows: transactions whose
+        end is gone are given out as at any beginning.
 
         Raises:
-            ReplicatorError: as `check`; LOG_LOST when an offset isn't in the log any more.
+            ReplicatorError: as `check`; LOG_LOST when an offset isn't in the log any more, or the first record of a
+                partition that nobody has begun.
 
         """
         await self.check()
         stored = await self._ledger.take_over(partitions)
         first, end = await self._admin.beginnings(partitions), await self._admin.ends(partitions)
         fresh = {one: first[one] for one, offset in stored.items() if offset is None and one in first}
+        cut = {one: offset for one, offset in fresh.items() if offset and one[0] != self._transactions}
+        if cut:
+            raise self._cut(cut)
         begun = await self._ledger.begin(fresh)
         offsets: dict[Partition, int] = {}
         for one, offset in stored.items():
@@ -93,19 +102,33 @@ class Beginning:
             offsets[one] = next_offset
         return offsets
 
-    async def mark(self) -> None:
-        """Have every partition that exists now, and that nobody has begun, begin at its end.
+    async def mark(self, topics: Collection[str]) -> None:
+        """Have every partition of these topics that exists now, and that nobody has begun, begin at its end.
 
         Raises:
             ReplicatorError: as `check`.
 
         """
         await self.check()
-        await self._ledger.begin(await self._admin.ends(self.partitions()))
+        await self._ledger.begin(await self._admin.ends(one for one in self.partitions() if one[0] in topics))
 
     def partitions(self) -> list[Partition]:
         """All partitions of the topics that were found."""
         return [(name, number) for name, topic in self.found.items() for number in range(topic.partitions)]
+
+    def _cut(self, fresh: Mapping[Partition, int]) -> ReplicatorError:
+        topic = min(fresh)[0]
+        cut = {one: offset for one, offset in sorted(fresh.items()) if one[0] == topic}
+        partition, first = next(iter(cut.items()))
+        return ReplicatorError(
+            f"topic {topic} is read for the first time, and its beginning is gone: {_name(partition)} begins at offset "
+            f"{first} now",
+            kind=ErrorKind.LOG_LOST,
+            hint="Nothing of it was applied. Retention has deleted records that no copy is proven to hold. To go on "
+            f"with what is left: raise the topic's retention, run `{self._ledger.beginning(cut)}` in the target, start "
+            "again, and copy its tables anew with `replicator resync`, unless the upgraded side is known to hold what "
+            "is gone",
+        )
 
     async def lost(self, partition: Partition, next_offset: int) -> ReplicatorError:
         """The error of an offset that a broker no longer has."""

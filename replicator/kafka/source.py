@@ -224,17 +224,17 @@ class KafkaSource:
 
     # --- beside the port --------------------------------------------------------------------------------------------
 
-    async def mark_beginning(self) -> None:
-        """Have every partition that exists now, and that nobody has begun, begin at its end.
+    async def mark_beginning(self, tables: Collection[TableName]) -> None:
+        """Have every partition of these tables that exists now, and that nobody has begun, begin at its end.
 
-        For a feed whose tables are copied from the source, by who leads the group, once the producer's position is
-        held back: what lies before is in the copy.
+        For tables that are to be copied from the source, by who leads the group, once the producer's position is held
+        back: what lies before is in the copy.
 
         Raises:
             ReplicatorError: LOG_LOST, CONNECTION, PERMISSION.
 
         """
-        await self._beginning().mark()
+        await self._beginning().mark({self.topics.transactions, *(self.topics.by_table[table] for table in tables)})
 
     async def applied(self, lsn: int) -> None:
         """Wait until the group has applied everything that was committed on the source before `lsn`, by the ledger's
@@ -255,8 +255,8 @@ class KafkaSource:
             await asyncio.sleep(_LEDGER_SECONDS)
 
     def _beginning(self) -> Beginning:
-        topics = [*self.topics.tables, *((self.topics.transactions,) if self._stream.atomic else ())]
-        return Beginning(self._admin, self._ledger, topics, whole=self._stream.atomic)
+        transactions = self.topics.transactions if self._stream.atomic else None
+        return Beginning(self._admin, self._ledger, self.topics.tables, transactions=transactions)
 
     def _running(self) -> Session:
         if self._session is None:

@@ -141,6 +141,15 @@ class PartitionLedger:
         async with self._busy:
             return {(topic, number): offset for topic, number, offset in await self._fetch(partition_sql.BEGUN)}
 
+    def beginning(self, offsets: Mapping[Partition, int]) -> str:
+        """The statement, for a person, that has partitions begin there that nobody has begun, and were taken over."""
+        rows = ", ".join(f"('{topic}', {number}, {offset})" for (topic, number), offset in sorted(offsets.items()))
+        return (
+            f"UPDATE replicator.partition AS p SET next_offset = b.at FROM (VALUES {rows}) AS b (topic, number, at) "
+            f"WHERE p.connector = '{self.feed.connector}' AND p.feed = '{self.feed.feed}' AND p.topic = b.topic "
+            "AND p.partition = b.number AND p.next_offset IS NULL;"
+        )
+
     async def marks(self, partitions: Collection[Partition]) -> dict[Partition, str]:
         """The mark that was kept last beside the offset of each of these partitions, where one was."""
         if not partitions:

@@ -254,16 +254,16 @@ async def test_what_cannot_be_decoded_stops_after_what_came_before(kafka_world: 
 
 
 async def test_a_feed_with_a_copy_begins_at_the_end(kafka_world: KafkaWorld) -> None:
-    """`mark_beginning` has every partition that exists then begin behind what it holds; later ones from their start."""
+    """`mark_beginning` has partitions that exist then begin behind what they hold; later ones from their start."""
     kafka_world.make_topic(partitions=2)
     kafka_world.write(1, 2)
     reader = kafka_world.reader(ITEMS, ORDERS)
     await reader.member.target.take_over(1)
-    await reader.source.mark_beginning()
+    await reader.source.mark_beginning([ITEMS, ORDERS])
     kafka_world.write(3)
     kafka_world.make_topic(ORDERS)
     kafka_world.write(4, table=ORDERS)
-    await reader.source.mark_beginning()
+    await reader.source.mark_beginning([ITEMS, ORDERS])
     kafka_world.write(5, partition=1)
     kafka_world.write(6, table=ORDERS)
 

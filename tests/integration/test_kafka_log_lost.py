@@ -4,6 +4,7 @@ Each test: one event applied, the source closed, the log changed, the source sta
 """
 
 import asyncio
+import re
 
 import pytest
 from confluent_kafka import TopicPartition
@@ -76,6 +77,53 @@ async def test_records_that_are_deleted_while_it_reads(kafka_world: KafkaWorld) 
     assert "begins at 40" in caught.value.message
     assert list(range(len(reader.applied))) == reader.applied
     assert len(reader.applied) < 40
+
+
+async def test_a_topic_whose_beginning_is_gone_when_it_is_first_seen(kafka_world: KafkaWorld) -> None:
+    """Nobody has applied it, and no mark says that a copy holds it: it isn't begun with what is left, until a person
+    says so.
+    """
+    kafka_world.make_topic(partitions=2)
+    kafka_world.write(1, 2, 3)
+    delete_records(kafka_world, 2)
+
+    first = await refused(kafka_world.reader())
+    again = await refused(kafka_world.reader())
+
+    assert f"topic {kafka_world.topic()} is read for the first time, and its beginning is gone" in first.message
+    assert f"{kafka_world.topic()}/0 begins at offset 2 now" in first.message
+    assert first.message == again.message
+    assert first.hint
+    assert "resync" in first.hint
+    (statement,) = re.findall("`(UPDATE .*?;)`", first.hint)
+    kafka_world.targets.execute(statement)
+    reader = await kafka_world.started()
+    kafka_world.write(4, partition=1)
+    assert [3, 4] == sorted(await reader.apply(2))
+
+
+async def test_what_is_copied_needs_no_beginning(kafka_world: KafkaWorld) -> None:
+    """Topics that are older than the feed begin at their end, marked before the copy; of a table added later, too."""
+    kafka_world.make_topic()
+    kafka_world.write(1, 2, 3)
+    delete_records(kafka_world, 2)
+    kafka_world.make_topic(ORDERS)
+    kafka_world.write(7, 8, table=ORDERS)
+    first = kafka_world.reader(ORDERS)
+    await first.member.target.take_over(1)
+    await first.source.mark_beginning([ORDERS])
+    await first.source.start(None)
+    kafka_world.write(9, table=ORDERS)
+    assert [9] == await first.apply(1)
+    await first.close()
+
+    later = kafka_world.reader(ORDERS, ITEMS)
+    await later.member.target.take_over(1)
+    await later.source.mark_beginning([ITEMS])
+    kafka_world.write(4)
+    await later.source.start(None)
+
+    assert [4] == await later.apply(1)
 
 
 async def test_an_offset_past_the_end(begun: KafkaWorld) -> None:
