@@ -145,6 +145,7 @@ class Scope:
         where: SQL on the old root table: only its rows are looked at. With it no row is called extra for lack of one.
         sample_percent: of the chunks, chosen by chance; 100 for all.
         digests: of the mappings, by name: a run goes on only where its transforms are the same.
+        continuous: it is a pass of the daemon, which nobody else goes on with.
 
     """
 
@@ -152,6 +153,7 @@ class Scope:
     where: str | None = None
     sample_percent: float = 100.0
     digests: Mapping[str, str] = field(default_factory=dict)
+    continuous: bool = False
 
     @property
     def whole(self) -> bool:
@@ -165,6 +167,7 @@ class Scope:
             "where": self.where,
             "sample_percent": self.sample_percent,
             "digests": dict(sorted(self.digests.items())),
+            **({"continuous": True} if self.continuous else {}),
         }
 
 
@@ -229,26 +232,36 @@ class Waiting:
 
 @dataclass(frozen=True)
 class HashedColumn:
-    """A column as it goes into the hash of a row.
+    """A column as it goes into the hash of a row. Equal values of it must have equal bytes on both sides.
 
     Attributes:
         name: as in the catalog.
-        form: `plain` as the server prints it; `number` without zeros at its end; `text` without the blanks of a
-            `character`.
+        form: `text` its characters (those of a `character` without blanks at the end), `integer` and `bigint` as
+            such, `uuid`, `sent` the type's binary form, `number` that of a number without zeros at its end, `printed`
+            as the server prints it.
+        nullable: on either side.
 
     """
 
     name: str
-    form: str = "plain"
+    form: str = "printed"
+    nullable: bool = True
 
 
-BucketDigest = tuple[int, int, int]
-"""Rows, and two sums of halves of their hashes."""
+BucketDigest = tuple[int, int]
+"""Rows, and the sum of their hashes."""
 
 
 @dataclass(frozen=True)
 class HashedRange:
-    """A range of rows of one table, `after < by <= upto`, and what of them is hashed."""
+    """A range of rows of one table, `after < by <= upto`, and what of them is hashed.
+
+    Attributes:
+        table, by, after, upto: the range.
+        columns: in the same order and forms on both sides.
+        buckets: a power of two: into so many the rows are divided by their hashes.
+
+    """
 
     table: Table
     columns: tuple[HashedColumn, ...]
@@ -297,6 +310,9 @@ class VersionedSnapshot(SourceSnapshot, Protocol):
 
     async def keys_in_buckets(self, of: HashedRange, buckets: Sequence[int]) -> list[Key]:
         """The keys (`by`) of the range's rows in these buckets."""
+
+    async def collations(self, table: Table, columns: Sequence[str]) -> tuple[str, ...]:
+        """What orders the texts of these columns: the same on two servers that order them alike; "" where unknown."""
 
     async def pairs(self, keys: KeyMapping, wanted: Sequence[Key], *, back: bool = False) -> dict[Key, Key]:
         """What this database's key map says of these source keys (`back`: target keys); the rest is left out."""

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from decimal import Decimal
-from typing import Annotated, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field
+from pydantic import Field, GetJsonSchemaHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import core_schema
 
 from replicator.config.fields import (
     Address,
@@ -31,6 +33,9 @@ from replicator.config.section import Breach, Section
 from replicator.config.streams import SlotStream, Stream
 from replicator.config.units import parse_duration
 from replicator.tables import TableName
+
+CONTINUOUS: Final = "continuous"
+"""In place of the whole section `verify`."""
 
 
 class Database(Section):
@@ -143,8 +148,12 @@ class Backfill(Section):
 
 
 class Verify(Section):
-    """The comparison of both databases."""
+    """The comparison of both databases; `verify: continuous` alone is `{continuous: on}`."""
 
+    continuous: bool = Field(default=False, description="The daemon verifies all the time, pass after pass.")
+    interval: PositiveDuration = Field(
+        default=parse_duration("1m"), description="From the beginning of one pass to that of the next, at least."
+    )
     rows_per_second_max: int | None = Field(
         default=20_000, ge=1, description="Rows read a second, at most; null is unlimited."
     )
@@ -152,6 +161,18 @@ class Verify(Section):
         default_factory=dict,
         description="Columns of the upgraded side whose values may differ by this: numbers, or seconds of moments.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, given: Any) -> Any:
+        return {"continuous": True} if given == CONTINUOUS else given
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """The section, or the one word."""
+        return {"anyOf": [handler(schema), {"const": CONTINUOUS}]}
 
     @property
     def tolerances(self) -> dict[TableName, dict[str, Decimal]]:

@@ -49,6 +49,8 @@ class StatusCollector(Collector):
         yield from self._of_feeds(now)
         yield from self._of_tables()
         yield from self._of_backfills(now)
+        yield from self._of_verification()
+        yield from self._of_checks()
 
     def _of_connectors(self) -> Iterator[Metric]:
         everyone = self._connectors
@@ -97,6 +99,45 @@ class StatusCollector(Collector):
         yield _gauge(names.BACKFILL_ESTIMATE, [(labels, copy.rows_estimate) for labels, copy in tables])
         yield _gauge(names.BACKFILL_CHUNKS, [(labels, copy.chunks_done) for labels, copy in tables])
         yield _gauge(names.BACKFILL_ETA, [(labels, copy.eta_seconds(now)) for labels, copy in tables])
+
+    def _of_verification(self) -> Iterator[Metric]:
+        feeds = [((feed.connector, feed.feed), feed.verify) for feed in self._feeds()]
+        kinds = [((*labels, table, kind), one, (table, kind)) for labels, one in feeds for table, kind in one.found]
+        tables = [((*labels, table), one, table) for labels, one in feeds for table in one.rows]
+        yield _gauge(
+            names.DIVERGENCES,
+            [(labels, None if one.open is None else one.open.get(which, 0)) for labels, one, which in kinds],
+        )
+        yield _counter(names.FINDINGS, [(labels, one.found[which]) for labels, one, which in kinds])
+        yield _gauge(
+            names.UNSETTLED,
+            [(labels, None if one.unsettled is None else one.unsettled.get(table, 0)) for labels, one, table in tables],
+        )
+        yield _counter(names.VERIFIED_ROWS, [(labels, one.rows[table]) for labels, one, table in tables])
+        yield _counter(names.VERIFICATIONS, [(labels, one.passes) for labels, one in feeds])
+        yield _gauge(names.VERIFIED_AT, [(labels, one.pass_at) for labels, one in feeds])
+        yield _gauge(names.VERIFIED_FOR, [(labels, one.pass_seconds) for labels, one in feeds])
+        yield _gauge(names.VERIFY_LIMIT, [(labels, one.limit) for labels, one in feeds])
+        yield _gauge(names.VERIFY_BRAKED, [(labels, int(one.braked)) for labels, one in feeds])
+        yield _gauge(
+            names.VERIFY_SLOWNESS,
+            [((*labels, side), ratio) for labels, one in feeds for side, ratio in one.latency.items()],
+        )
+
+    def _of_checks(self) -> Iterator[Metric]:
+        feeds = [((feed.connector, feed.feed), feed.verify) for feed in self._feeds()]
+        yield _gauge(
+            names.CHECK_OK,
+            [
+                ((*labels, check.name, check.severity), None if check.ok is None else int(check.ok))
+                for labels, one in feeds
+                for check in one.checks.values()
+            ],
+        )
+        yield _gauge(
+            names.CERTIFICATE,
+            [(labels, None if one.certificate is None else int(one.certificate.valid)) for labels, one in feeds],
+        )
 
     def _feeds(self) -> Iterator[FeedStatus]:
         for one in self._connectors:

@@ -26,6 +26,7 @@ from replicator.daemon.parts import Parts, open_parts
 from replicator.daemon.requests import LetterWatch, RequestDesk
 from replicator.daemon.schema import SchemaGuard
 from replicator.daemon.streaming import Streaming, StreamingOptions, unless_stopped
+from replicator.daemon.watching import VerificationBeside
 from replicator.engine.apply import Applier
 from replicator.engine.backfill import JOB, Backfill, BackfillSettings
 from replicator.engine.chunk_copy import ChunkCopier
@@ -36,7 +37,7 @@ from replicator.engine.resync import Resync
 from replicator.postgres.clock import clock_offset
 from replicator.postgres.lsn import format_lsn
 from replicator.postgres.state import open_state
-from replicator.telemetry import ConnectorStatus, FeedStatus, State
+from replicator.telemetry import ConnectorStatus, State
 
 if TYPE_CHECKING:
     from replicator.config import Connector
@@ -88,9 +89,10 @@ class Lifecycle:
 class _Session:
     """What one attempt has found out so far."""
 
-    def __init__(self, parts: Parts, status: FeedStatus, pace: Pace, log: structlog.stdlib.BoundLogger) -> None:
+    def __init__(self, parts: Parts, status: ConnectorStatus, pace: Pace, log: structlog.stdlib.BoundLogger) -> None:
         self._parts = parts
-        self._status = status
+        self._whole = status
+        self._status = status.forward
         self._pace = pace
         self._log = log
         self._source: Source
@@ -208,13 +210,7 @@ class _Session:
             cuts=await parts.store.cuts(),
             pace=self._pace,
         )
-        options = StreamingOptions(
-            heartbeat_seconds=parts.intake.heartbeat_seconds,
-            caught_up_at=await parts.store.caught_up_lsn(),
-            until_caught_up=until_caught_up,
-            follows=self._follows,
-            proves=parts.intake.proves,
-        )
+        options = await self._options(until_caught_up=until_caught_up)
         resync = self._resync(feed)
 
         async def copy_again(tables: Sequence[str]) -> str:
@@ -236,12 +232,23 @@ class _Session:
             watch=self._schema.run,
             keep=parts.target.keep_leading if parts.intake.group else None,
             follow=letters.run if parts.intake.group else None,
+            verify=None if until_caught_up else VerificationBeside(connector, self._mappings, self._whole).run,
         )
         await self._enter(State.CATCHING_UP)
         try:
             await streaming.run(stop)
         finally:
             await source.close()
+
+    async def _options(self, *, until_caught_up: bool) -> StreamingOptions:
+        parts = self._parts
+        return StreamingOptions(
+            heartbeat_seconds=parts.intake.heartbeat_seconds,
+            caught_up_at=await parts.store.caught_up_lsn(),
+            until_caught_up=until_caught_up,
+            follows=self._follows,
+            proves=parts.intake.proves,
+        )
 
     async def _copy_again(self, table: str, resync: Resync, streaming: Streaming) -> str:
         """A resync of one table; returns what was done, when the target agrees."""

@@ -5,6 +5,7 @@
     requests                        of operators
     proof                           of an idle feed: up to which moment all is applied; by a heartbeat, its lag
     lag                             what the slot holds back, clock offset
+    verification                    of what is found, and where it is continuous
     until caught up                 one mark on the source; once it is reached, stop
 
 The watches end with the feed, and a watch that fails ends the feed.
@@ -28,12 +29,16 @@ from replicator.telemetry import FeedStatus, State
 if TYPE_CHECKING:
     from replicator.engine.feed import Feed
     from replicator.ports import Source
+    from replicator.verification import Reached
 
 NUDGE_SECONDS: Final = 0.5
 """While somebody waits for a position, an idle server is asked for its own this often."""
 PROOF_SECONDS: Final = 1.0
 """How fresh an idle feed proves itself."""
 LAG_SECONDS: Final = 5.0
+MARK_SECONDS: Final = 0.02
+"""A feed that hasn't passed a position by then is helped by a heartbeat."""
+PAUSED_SECONDS: Final = 0.2
 DEFERRED_SECONDS: Final = 1.0
 """How often a leader looks for what other processes of its group have left out."""
 
@@ -73,6 +78,7 @@ class Streaming:
         keep: returns never while this process leads, and raises when it doesn't any more; None where nobody else may.
         follow: keeps up with what other processes of a group do, until cancelled; None where there are none.
         watch: looks for changes that the stream doesn't tell, until cancelled.
+        verify: verifies beside the feed, given what tells that it has passed an LSN and streams; never fails.
 
     """
 
@@ -90,6 +96,7 @@ class Streaming:
         watch: Callable[[], Coroutine[Any, Any, None]],
         keep: Callable[[], Coroutine[Any, Any, None]] | None = None,
         follow: Callable[[], Coroutine[Any, Any, None]] | None = None,
+        verify: Callable[[Reached], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
         self._feed = feed
         self._source = source
@@ -102,6 +109,7 @@ class Streaming:
         self._watch = watch
         self._keep = keep
         self._follow = follow
+        self._verify = verify
         self._log = structlog.get_logger("replicator.daemon").bind(connector=status.connector, feed=status.feed)
         self._beats = options.heartbeat_seconds > 0
         self._consistent = asyncio.Event()
@@ -126,6 +134,8 @@ class Streaming:
             ]
             if self._follow is not None:
                 watches.append(group.create_task(self._follow_others(self._follow)))
+            if self._verify is not None:
+                watches.append(group.create_task(self._verify_beside(self._verify)))
             if self._options.proves:
                 watches.append(group.create_task(self._prove()))
             try:
@@ -202,6 +212,26 @@ class Streaming:
         """Work that writes to the target."""
         await self._leads.wait()
         await work()
+
+    async def _verify_beside(self, verify: Callable[[Reached], Coroutine[Any, Any, None]]) -> None:
+        await self._consistent.wait()
+        await self._leads.wait()
+        await verify(self._streams_past)
+
+    async def _streams_past(self, lsn: int) -> None:
+        """Until everything before this LSN is applied, and no copy is being caught up with."""
+        reaching = asyncio.ensure_future(self._reach(lsn))
+        try:
+            await asyncio.wait([reaching], timeout=MARK_SECONDS)
+            if not reaching.done():
+                await self._mark()  # an idle server may not have flushed its WAL up to there, and never shows it then
+            await reaching
+        finally:
+            reaching.cancel()
+        while True:
+            if self._status.state is State.STREAMING:
+                return
+            await asyncio.sleep(PAUSED_SECONDS)
 
     async def _prove(self) -> None:
         """While nothing else is applied: what was committed before now is applied. A busy feed proves it by itself.

@@ -96,7 +96,7 @@ async def verify_connector(
     async with AsyncExitStack() as stack:
         for reader in (old, upgraded):
             stack.push_async_callback(reader.close)
-        mappings = await _mappings(connector, old, upgraded)
+        mappings = await mappings_of(connector, old, upgraded)
         chosen = choose(mappings, wanted.tables)
         _refuse_where(chosen, wanted)
         store = await stack.enter_async_context(open_verify_store(upgraded_dsn(connector), connector.name, FORWARD))
@@ -142,7 +142,15 @@ async def _watched(verification: Verification, watch: Watch | None) -> Report:
             await asyncio.gather(watching, return_exceptions=True)
 
 
-async def _mappings(connector: Connector, old: PostgresVersionedReader, upgraded: PostgresVersionedReader) -> Mappings:
+async def mappings_of(
+    connector: Connector, old: PostgresVersionedReader, upgraded: PostgresVersionedReader
+) -> Mappings:
+    """What the forward feed does, by the connector's files and both catalogs as they are now.
+
+    Raises:
+        ReplicatorError: CONFIG, CONNECTION, PERMISSION.
+
+    """
     transforms = () if connector.transforms is None else load_transforms(connector.transforms)
     return compile_mappings(connector.tables, transforms, await old.catalog(), await upgraded.catalog(), forward=True)
 
@@ -231,12 +239,12 @@ async def reached_by_target(connector: Connector, mappings: Mappings) -> AsyncIt
         if isinstance(connector.stream, KafkaStream):
             parts = await stack.enter_async_context(open_parts(connector))
             source = await cast("KafkaIntake", parts.intake).source(mappings)
-            yield _Proven(_GroupPosition(ends, source.applied).passes)
+            yield Proven(_GroupPosition(ends, source.applied).passes)
         else:
-            yield _Proven(_SlotPosition(ends).passes)
+            yield Proven(_SlotPosition(ends).passes)
 
 
-class _Proven:
+class Proven:
     """Asks once for what several wait for, and not again for what is known."""
 
     def __init__(self, prove: Reached) -> None:
@@ -245,6 +253,7 @@ class _Proven:
         self._turn = asyncio.Lock()
 
     async def __call__(self, lsn: int) -> None:
+        """Return when everything before this LSN is applied."""
         if lsn <= self._lsn:
             return
         async with self._turn:

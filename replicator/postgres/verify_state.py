@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
+import structlog
 from psycopg.types.json import Jsonb
 
 from replicator.postgres.session import connect
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
 
     from replicator.events import Key
 
-_DOING: Final = "keeping the state of verification"
+DOING: Final = "keeping the state of verification"
+_LOGGED: Final = 50
+"""Findings that are stored at once and logged one by one; the rows have all of them."""
 _LOCKS: Final = zlib.crc32(b"replicator verification") - (1 << 31)
 
 _INTERRUPTED: Final = (
@@ -56,17 +59,23 @@ _RECORD: Final = """
     ON CONFLICT (connector, feed, mapping, table_schema, table_name, kind, key) DO UPDATE SET
         columns = excluded.columns, source_key = excluded.source_key, target_key = excluded.target_key,
         cause = excluded.cause, evidence = excluded.evidence, last_seen = excluded.last_seen, closed_at = NULL,
-        first_seen = CASE WHEN d.closed_at IS NULL THEN d.first_seen ELSE excluded.first_seen END
+        first_seen = CASE WHEN d.closed_at IS NULL THEN d.first_seen ELSE excluded.first_seen END,
+        changed = CASE WHEN d.closed_at IS NULL AND d.columns = excluded.columns AND d.cause = excluded.cause
+            THEN d.changed ELSE excluded.changed END
+    RETURNING d.table_schema, d.table_name, d.key, d.kind, d.columns, d.cause, d.first_seen = d.last_seen
 """
 _OPEN: Final = (
     "SELECT d.id, d.table_schema, d.table_name, d.key, d.kind, d.source_key, d.target_key "
     "FROM replicator.divergence AS d WHERE d.connector = $1::text AND d.feed = $2::text AND d.mapping = $3::text "
     "AND d.closed_at IS NULL AND d.id > $4::bigint ORDER BY d.id LIMIT $5::bigint"
 )
-_CLOSE: Final = "UPDATE replicator.divergence SET closed_at = pg_catalog.clock_timestamp() WHERE id = ANY($1::bigint[])"
-
+_CLOSE: Final = (
+    "UPDATE replicator.divergence SET closed_at = pg_catalog.clock_timestamp(), changed = DEFAULT "
+    "WHERE id = ANY($1::bigint[]) AND closed_at IS NULL"
+)
 _CLOSE_UNSEEN: Final = (
-    "UPDATE replicator.divergence AS d SET closed_at = pg_catalog.clock_timestamp() WHERE d.connector = $1::text "
+    "UPDATE replicator.divergence AS d SET closed_at = pg_catalog.clock_timestamp(), changed = DEFAULT "
+    "WHERE d.connector = $1::text "
     "AND d.feed = $2::text AND d.mapping = $3::text AND d.closed_at IS NULL AND d.last_seen < "
     "(SELECT v.started_at FROM replicator.verification AS v WHERE v.id = $4::bigint)"
 )
@@ -76,16 +85,17 @@ class PostgresVerifyStore:
     """See `verification.VerifyStore`.
 
     Args:
-        session: on the target, in autocommit.
+        session: on the target, in autocommit; None where `_run` is another one.
         connector, feed: whose verification.
 
     """
 
-    def __init__(self, session: AsyncConnection[Any], connector: str, feed: str) -> None:
+    def __init__(self, session: AsyncConnection[Any] | None, connector: str, feed: str) -> None:
         self._session = session
         self._connector = connector
         self._feed = feed
         self._turn = asyncio.Lock()
+        self._log = structlog.get_logger("replicator.verify").bind(connector=connector, feed=feed)
 
     async def begin(self, scope: Scope) -> Run:
         """Begin a run, or go on with an interrupted one of the same scope."""
@@ -110,7 +120,17 @@ class PostgresVerifyStore:
         """Open findings, or see them again."""
         # One row a key: what is found twice in one batch would be updated twice by one statement.
         rows = {(one.mapping, one.table, one.kind, one.key): one for one in findings}
-        await self._run(_RECORD, self._connector, self._feed, Jsonb([_finding(one) for one in rows.values()]))
+        stored = Jsonb([_finding(one) for one in rows.values()])
+        kept = await self._run(_RECORD, self._connector, self._feed, stored)
+        self._tell([row[:-1] for row in kept if row[-1]])
+
+    def _tell(self, opened: Sequence[tuple[Any, ...]]) -> None:
+        """Log what is new, and not each of a table that is empty."""
+        for schema, name, key, kind, columns, cause in opened[:_LOGGED]:
+            table = str(TableName(schema, name))
+            self._log.warning("divergence", table=table, key=key, kind=kind, columns=columns, cause=cause)
+        if len(opened) > _LOGGED:
+            self._log.warning("further divergences", rows=len(opened) - _LOGGED)
 
     async def divergences(self, mapping: str, after: int, rows: int) -> list[OpenDivergence]:
         """Open ones of a mapping, by id."""
@@ -135,8 +155,9 @@ class PostgresVerifyStore:
         await self._run(_FINISH, run.id, Jsonb(dict(result)))
 
     async def _run(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        assert self._session is not None
         async with self._turn:
-            with driver_errors(_DOING):
+            with driver_errors(DOING):
                 return await fetch(self._session, query, *values)
 
 

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from replicator.telemetry.lag import lag_of
 from replicator.telemetry.status import BackfillState
+from replicator.telemetry.verify_document import rounded, trouble_document, verify_document
 
 if TYPE_CHECKING:
-    from replicator.telemetry.status import ConnectorStatus, FeedStatus, TableBackfill, Trouble
-
-_DIGITS = 3
+    from replicator.telemetry.status import ConnectorStatus, FeedStatus, TableBackfill
 
 
 def connector_document(status: ConnectorStatus, now: float) -> dict[str, Any]:
@@ -32,8 +31,8 @@ def feed_document(status: FeedStatus, now: float) -> dict[str, Any]:
         "feed": status.feed,
         "state": str(status.state),
         "state_since": status.state_since,
-        "end_to_end_seconds": _rounded(lag.end_to_end_seconds),
-        "freshness_seconds": _rounded(lag.freshness_seconds),
+        "end_to_end_seconds": rounded(lag.end_to_end_seconds),
+        "freshness_seconds": rounded(lag.freshness_seconds),
         "backlog_offsets": lag.backlog_offsets,
         "retained_wal_bytes": lag.retained_wal_bytes,
         "position": status.position,
@@ -41,19 +40,20 @@ def feed_document(status: FeedStatus, now: float) -> dict[str, Any]:
         "epoch": status.epoch,
         "commit_time": status.commit_time,
         "proven_time": status.proven_time,
-        "clock_offset_seconds": _rounded(status.clock_offset),
+        "clock_offset_seconds": rounded(status.clock_offset),
         "transactions_applied": status.transactions_applied,
-        "transactions_per_second": _rounded(status.transaction_rate.per_second(now)),
+        "transactions_per_second": rounded(status.transaction_rate.per_second(now)),
         "rows_applied": status.rows_applied.total(),
-        "rows_per_second": _rounded(status.row_rate.per_second(now)),
-        "lag_p50_seconds": _rounded(status.commit_lag_seconds.quantile(0.5)),
-        "lag_p99_seconds": _rounded(status.commit_lag_seconds.quantile(0.99)),
+        "rows_per_second": rounded(status.row_rate.per_second(now)),
+        "lag_p50_seconds": rounded(status.commit_lag_seconds.quantile(0.5)),
+        "lag_p99_seconds": rounded(status.commit_lag_seconds.quantile(0.99)),
         "dead_letters": status.dead_letters,
         "retries": dict(status.retries),
         "tables": _tables(status),
         "backfill": _backfill(status, now),
         "stale": dict(status.stale),
-        "error": None if status.trouble is None else _trouble(status.trouble),
+        "verification": verify_document(status.verify, now),
+        "error": trouble_document(status.trouble),
         "retry_at": status.retry_at,
     }
 
@@ -80,8 +80,8 @@ def _backfill(status: FeedStatus, now: float) -> dict[str, Any] | None:
     return {
         "rows_done": done,
         "rows_estimate": estimate,
-        "rows_per_second": _rounded(rate),
-        "eta_seconds": _rounded(eta),
+        "rows_per_second": rounded(rate),
+        "eta_seconds": rounded(eta),
         "tables_done": sum(table.state is BackfillState.DONE for table in tables.values()),
         "tables": {name: _table_backfill(table, now) for name, table in tables.items()},
     }
@@ -93,14 +93,6 @@ def _table_backfill(table: TableBackfill, now: float) -> dict[str, Any]:
         "rows_done": table.rows_done,
         "rows_estimate": table.rows_estimate,
         "chunks_done": table.chunks_done,
-        "rows_per_second": _rounded(table.rate.per_second(now)) if table.state is BackfillState.COPYING else None,
-        "eta_seconds": _rounded(table.eta_seconds(now)),
+        "rows_per_second": rounded(table.rate.per_second(now)) if table.state is BackfillState.COPYING else None,
+        "eta_seconds": rounded(table.eta_seconds(now)),
     }
-
-
-def _trouble(trouble: Trouble) -> dict[str, Any]:
-    return {"kind": trouble.kind, "message": trouble.message, "at": trouble.at, **trouble.facts}
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, _DIGITS)

@@ -16,6 +16,9 @@ OPERATION: Final = "operation"
 STATE: Final = "state"
 KIND: Final = "kind"
 VERSION: Final = "version"
+CHECK: Final = "check"
+SEVERITY: Final = "severity"
+DATABASE: Final = "database"
 
 
 class MetricKind(Enum):
@@ -136,6 +139,72 @@ BACKFILL_ETA: Final = Metric(
     (CONNECTOR, TABLE),
     "Time left at the present rate; NaN when unknown.",
 )
+DIVERGENCES: Final = Metric(
+    "replicator_open_divergences",
+    _GAUGE,
+    (*_FEED_LABELS, TABLE, KIND),
+    "Rows that are proven wrong and not seen equal since, by target table; NaN when unknown.",
+)
+FINDINGS: Final = Metric(
+    "replicator_findings",
+    _COUNTER,
+    (*_FEED_LABELS, TABLE, KIND),
+    "Rows that were proven wrong since this process began, by whichever process.",
+)
+UNSETTLED: Final = Metric(
+    "replicator_unsettled_rows",
+    _GAUGE,
+    (*_FEED_LABELS, TABLE),
+    "Rows that the newest verification could not decide; NaN before the first.",
+)
+VERIFIED_ROWS: Final = Metric(
+    "replicator_verified_rows", _COUNTER, (*_FEED_LABELS, TABLE), "Rows compared by this process, by target table."
+)
+VERIFICATIONS: Final = Metric(
+    "replicator_verifications",
+    _COUNTER,
+    _FEED_LABELS,
+    "Verifications of everything that ended since this process began, by whichever process.",
+)
+VERIFIED_AT: Final = Metric(
+    "replicator_last_verification_timestamp_seconds",
+    _GAUGE,
+    _FEED_LABELS,
+    "When the newest verification of everything ended; NaN before the first.",
+)
+VERIFIED_FOR: Final = Metric(
+    "replicator_last_verification_seconds", _GAUGE, _FEED_LABELS, "How long it took; NaN before the first."
+)
+VERIFY_LIMIT: Final = Metric(
+    "replicator_verify_limit_rows_per_second",
+    _GAUGE,
+    _FEED_LABELS,
+    "Rows a second that continuous verification may read now; NaN without a limit.",
+)
+VERIFY_BRAKED: Final = Metric(
+    "replicator_verify_braked",
+    _GAUGE,
+    _FEED_LABELS,
+    "1 while continuous verification reads more slowly than it may, because a database or the feed is slow.",
+)
+VERIFY_SLOWNESS: Final = Metric(
+    "replicator_verify_slowness_ratio",
+    _GAUGE,
+    (*_FEED_LABELS, DATABASE),
+    "How many times as long as usual a database takes to answer verification; NaN when unknown.",
+)
+CHECK_OK: Final = Metric(
+    "replicator_check_ok",
+    _GAUGE,
+    (*_FEED_LABELS, CHECK, SEVERITY),
+    "1 where the check's newest result is good, 0 where it failed; NaN undecided, or never run.",
+)
+CERTIFICATE: Final = Metric(
+    "replicator_certificate_valid",
+    _GAUGE,
+    _FEED_LABELS,
+    "1 while there is a proof that both databases agree, and nothing has made it void; NaN when unknown.",
+)
 
 ALL: Final = (
     BUILD,
@@ -162,4 +231,16 @@ ALL: Final = (
     BACKFILL_ESTIMATE,
     BACKFILL_CHUNKS,
     BACKFILL_ETA,
+    DIVERGENCES,
+    FINDINGS,
+    UNSETTLED,
+    VERIFIED_ROWS,
+    VERIFICATIONS,
+    VERIFIED_AT,
+    VERIFIED_FOR,
+    VERIFY_LIMIT,
+    VERIFY_BRAKED,
+    VERIFY_SLOWNESS,
+    CHECK_OK,
+    CERTIFICATE,
 )

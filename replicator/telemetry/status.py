@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
+from replicator.telemetry.bus import Bus
 from replicator.telemetry.histogram import Histogram
+from replicator.telemetry.verify_status import VerifyStatus
 from replicator.writes import WriteAction
 
 if TYPE_CHECKING:
@@ -206,6 +208,7 @@ class FeedStatus:
         stale: mappings that need a resync, because rows may have changed without an event; with the reason.
         trouble: the error that is being retried, or that stopped the feed; None when all is well.
         retry_at: when the next attempt begins; None when none is waited for.
+        verify: what is known of verification.
 
     """
 
@@ -239,10 +242,13 @@ class FeedStatus:
     batch_rows: Histogram = field(default_factory=_rows)
     apply_seconds: Histogram = field(default_factory=_seconds)
     commit_lag_seconds: Histogram = field(default_factory=_seconds)
+    verify: VerifyStatus = field(default_factory=VerifyStatus)
 
     def declare(self, tables: Iterable[str]) -> None:
         """Make the label sets of target tables at once, so that a rate over them has a first value."""
-        for table in tables:
+        names = list(tables)
+        self.verify.declare(names)
+        for table in names:
             for operation in OPERATIONS:
                 self.rows_applied.setdefault((table, operation), 0)
 
@@ -345,6 +351,7 @@ class ConnectorStatus:
         started_at: when this process began with it.
         forward: old to upgraded.
         restarts: how often its whole lifecycle was begun again after an error that may pass.
+        bus: what has happened.
 
     """
 
@@ -352,6 +359,7 @@ class ConnectorStatus:
     started_at: float
     forward: FeedStatus
     restarts: int = 0
+    bus: Bus = field(default_factory=Bus)
 
     @classmethod
     def new(cls, name: str, now: float) -> ConnectorStatus:

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from replicator.control import ControlServer, create_app
 from replicator.errors import ErrorKind, ReplicatorError
-from replicator.telemetry import ConnectorStatus, State, TableBackfill, Trouble, names
+from replicator.telemetry import CheckStatus, ConnectorStatus, State, TableBackfill, Trouble, names
 
 NOW = 1_700_000_000.0
 TOKEN = "s3cret-token"
@@ -21,6 +21,7 @@ TOKEN = "s3cret-token"
 def fresh() -> ConnectorStatus:
     status = ConnectorStatus.new("crm", NOW)
     status.forward.declare(["crm.accounts"])
+    status.forward.verify.declare((), [CheckStatus("invoices balance", "block")])
     status.forward.backfill["public.accounts"] = TableBackfill("public.accounts", rows_estimate=10)
     return status
 

@@ -124,7 +124,7 @@ class Verification:
         """
         run = await self._store.begin(self._scope)
         report = Report(run.id, run.resumed, tolerances=self._declared())
-        self._log.info("verification started", run=run.id, resumed=run.resumed, mappings=len(self._mappings))
+        self._tell("verification started", run=run.id, resumed=run.resumed, mappings=len(self._mappings))
         for mapping in self._mappings:
             progress = run.progress.setdefault(mapping.name, Progress())
             await self._verify(run, mapping, progress, report)
@@ -136,7 +136,12 @@ class Verification:
     async def finish(self, report: Report, document: Mapping[str, Any]) -> None:
         """Store the report: the run is complete."""
         await self._store.finish(self._run, document)
-        self._log.info("verification complete", run=report.run, ok=report.ok)
+        self._tell("verification complete", run=report.run, ok=report.ok)
+
+    def _tell(self, event: str, **facts: Any) -> None:
+        """Log it; a pass of the daemon is no news: what it finds is, and `status` shows the pass."""
+        log = self._log.debug if self._scope.continuous else self._log.info
+        log(event, **facts)
 
     def _declared(self) -> Tolerances:
         tables = {side.table.name for mapping in self._mappings for side in mapping.targets}

@@ -198,14 +198,6 @@ class Settler:
             counts.missing += one.kind is Kind.MISSING
             counts.extra += one.kind is Kind.EXTRA
             counts.different += one.kind is Kind.DIFFERENT
-            self._log.warning(
-                "divergence",
-                table=str(one.table),
-                key=[part.decode(errors="replace") for part in one.key],
-                kind=str(one.kind),
-                columns=list(one.columns),
-                cause=str(one.cause),
-            )
 
     def _unsettled(self, one: Suspect, key: Key) -> None:
         look = one.newest

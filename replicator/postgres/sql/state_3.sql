@@ -31,9 +31,11 @@ CREATE TABLE replicator.divergence (
     first_seen timestamptz NOT NULL DEFAULT now(),
     last_seen timestamptz NOT NULL DEFAULT now(),
     closed_at timestamptz,              -- it was equal then; NULL: open
+    changed xid8 NOT NULL DEFAULT pg_current_xact_id(), -- which transaction opened, closed or changed it last
     UNIQUE (connector, feed, mapping, table_schema, table_name, kind, key)
 );
 CREATE INDEX divergence_open ON replicator.divergence (connector, feed, mapping, id) WHERE closed_at IS NULL;
+CREATE INDEX divergence_changed ON replicator.divergence (connector, feed, changed, id);
 COMMENT ON TABLE replicator.divergence IS 'Rows that are proven not to be what the old side demands; settled ones are kept';
 
 CREATE TABLE replicator.check_result (
@@ -42,12 +44,16 @@ CREATE TABLE replicator.check_result (
     feed text NOT NULL,
     verification bigint,                -- the run that it was a part of
     name text NOT NULL,
+    kind text NOT NULL,
     severity text NOT NULL CHECK (severity IN ('block', 'warn')),
-    ok boolean NOT NULL,
+    ok boolean,                         -- NULL: it could not be decided
     message text NOT NULL DEFAULT '',
-    position text,
-    checked_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    seconds double precision
+    keys text[] NOT NULL DEFAULT '{}',  -- of the first rows that are wrong
+    position text,                      -- of the old side's WAL: everything before it was applied
+    since timestamptz NOT NULL DEFAULT clock_timestamp(), -- it has said the same since then
+    checked_at timestamptz NOT NULL DEFAULT clock_timestamp(), -- and said so last
+    times bigint NOT NULL DEFAULT 1,
+    seconds double precision NOT NULL DEFAULT 0
 );
 CREATE INDEX check_result_newest ON replicator.check_result (connector, feed, name, id);
 COMMENT ON TABLE replicator.check_result IS 'What each rule of the business said, over time';

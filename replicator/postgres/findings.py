@@ -1,0 +1,252 @@
+"""What verification has found, read from the target's tables: by page for the API, and as it comes for the metrics.
+
+Whichever process finds something (the daemon, `replicator verify`, a repair), its row is seen here. A row tells which
+transaction changed it last. What a look must see again the next time are rows of transactions that were still running
+when it looked: ids from its snapshot's xmin on. So nothing is missed, and what was seen is not told twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from replicator.postgres.session import connect
+from replicator.postgres.sqlstate import driver_errors
+from replicator.postgres.state import fetch, setup
+from replicator.tables import TableName
+
+if TYPE_CHECKING:
+    from psycopg import AsyncConnection
+
+PAGE_ROWS_MAX: Final = 1_000
+SHOWN: Final = 10
+"""Open findings of each table that a count shows."""
+_DOING: Final = "reading what verification has found"
+
+_FIELDS: Final = (
+    "d.id, d.mapping, d.table_schema, d.table_name, d.key, d.kind, d.columns, d.source_key, d.cause, d.evidence, "
+    "extract(epoch FROM d.first_seen)::double precision, extract(epoch FROM d.last_seen)::double precision, "
+    "extract(epoch FROM d.closed_at)::double precision"
+)
+_HORIZON: Final = "SELECT pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::text::bigint"
+_CHANGED: Final = f"""
+    SELECT {_FIELDS}, d.changed::text::bigint FROM replicator.divergence AS d
+    WHERE d.connector = $1::text AND d.feed = $2::text
+    AND (d.changed, d.id) > ($3::bigint::text::xid8, $4::bigint)
+    ORDER BY d.changed, d.id LIMIT $5::bigint
+"""
+_COUNT: Final = """
+    SELECT d.table_schema, d.table_name, d.kind, count(*) FROM replicator.divergence AS d
+    WHERE d.connector = $1::text AND d.feed = $2::text AND d.closed_at IS NULL GROUP BY 1, 2, 3
+"""
+_NEWEST: Final = f"""
+    SELECT {_FIELDS} FROM (
+        SELECT o.*, row_number() OVER (PARTITION BY o.table_schema, o.table_name ORDER BY o.id DESC) AS place
+        FROM replicator.divergence AS o WHERE o.connector = $1::text AND o.feed = $2::text AND o.closed_at IS NULL
+    ) AS d WHERE d.place <= $3::bigint ORDER BY d.table_schema, d.table_name, d.id DESC
+"""
+_PAGE: Final = f"""
+    SELECT {_FIELDS} FROM replicator.divergence AS d
+    WHERE d.connector = $1::text AND d.feed = $2::text AND d.id > $3::bigint
+    AND ($4::boolean IS NULL OR $4::boolean = (d.closed_at IS NULL))
+    AND ($5::text IS NULL OR (d.table_schema = $5::text AND d.table_name = $6::text))
+    ORDER BY d.id LIMIT $7::bigint
+"""
+_OF_KEYS: Final = f"""
+    SELECT {_FIELDS} FROM replicator.divergence AS d
+    WHERE d.connector = $1::text AND d.feed = $2::text AND d.mapping = $3::text
+    AND (d.source_key = $4::text[] OR d.target_key = $5::text[] OR d.key = $5::text[]) ORDER BY d.id
+"""
+_RUNS: Final = """
+    SELECT v.id, extract(epoch FROM v.started_at)::double precision,
+        extract(epoch FROM v.finished_at)::double precision, v.result
+    FROM replicator.verification AS v WHERE v.connector = $1::text AND v.feed = $2::text AND v.finished_at IS NOT NULL
+    AND v.scope -> 'tables' = '[]'::jsonb AND v.scope -> 'where' = 'null'::jsonb
+    AND (v.scope ->> 'sample_percent')::double precision >= 100 AND v.id <> ALL($3::bigint[])
+    ORDER BY v.finished_at DESC LIMIT $4::bigint
+"""
+
+
+@dataclass(frozen=True)
+class StoredFinding:
+    """One row of replicator.divergence.
+
+    Attributes:
+        id: its number.
+        mapping: the mapping's name.
+        table: the upgraded table.
+        key: the row's there, as text.
+        kind: `missing`, `extra` or `different`.
+        columns: those that differ.
+        source_key: the aggregate's, on the old side; None where no map has it.
+        cause, evidence: why, as far as is known.
+        first_seen, last_seen, closed_at: seconds since the epoch; the last is None while it is open.
+
+    """
+
+    id: int
+    mapping: str
+    table: TableName
+    key: tuple[str, ...]
+    kind: str
+    columns: tuple[str, ...]
+    source_key: tuple[str, ...] | None
+    cause: str
+    evidence: Mapping[str, Any]
+    first_seen: float
+    last_seen: float
+    closed_at: float | None
+
+    @property
+    def new(self) -> bool:
+        """Whether it was opened the last time it was seen."""
+        return self.closed_at is None and self.first_seen == self.last_seen
+
+    def document(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "id": self.id,
+            "state": "open" if self.closed_at is None else "closed",
+            "mapping": self.mapping,
+            "table": str(self.table),
+            "key": list(self.key),
+            "kind": self.kind,
+            "columns": list(self.columns),
+            "source_key": None if self.source_key is None else list(self.source_key),
+            "cause": self.cause,
+            "evidence": dict(self.evidence),
+            "first_seen": self.first_seen,
+            "last_seen": self.last_seen,
+            "closed_at": self.closed_at,
+        }
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A verification of everything that has ended.
+
+    Attributes:
+        id: its number.
+        started_at, finished_at: seconds since the epoch.
+        result: its report.
+
+    """
+
+    id: int
+    started_at: float
+    finished_at: float
+    result: Mapping[str, Any]
+
+
+class Findings:
+    """What was found of one feed, over a session of its own.
+
+    Args:
+        session: on the target, in autocommit.
+        connector, feed: whose.
+
+    """
+
+    def __init__(self, session: AsyncConnection[Any], connector: str, feed: str) -> None:
+        self._session = session
+        self._whose = (connector, feed)
+        self._horizon: int | None = None
+        self._seen: dict[tuple[int, int], None] = {}
+
+    async def changed(self) -> list[StoredFinding]:
+        """What was opened, closed or changed since the last call; at the first one nothing, for that is the beginning.
+
+        Raises:
+            ReplicatorError: CONNECTION; what comes then, comes with the next call.
+
+        """
+        ((horizon,),) = await self._fetch(_HORIZON)
+        since, self._horizon = self._horizon, horizon
+        if since is None:
+            self._seen = {(row[-1], row[0]): None for row in await self._since(horizon)}
+            return []
+        try:
+            rows = await self._since(since)
+        except BaseException:
+            self._horizon = since
+            raise
+        found = [_stored(row[:-1]) for row in rows if (row[-1], row[0]) not in self._seen]
+        self._seen = {(row[-1], row[0]): None for row in rows if row[-1] >= horizon}
+        return found
+
+    async def _since(self, xid: int) -> list[tuple[Any, ...]]:
+        rows: list[tuple[Any, ...]] = []
+        after = (xid - 1, (1 << 63) - 1)
+        while True:
+            page = await self._fetch(_CHANGED, *self._whose, *after, PAGE_ROWS_MAX)
+            rows += page
+            if len(page) < PAGE_ROWS_MAX:
+                return rows
+            after = (page[-1][-1], page[-1][0])
+
+    async def open(self) -> dict[tuple[str, str], int]:
+        """How many are open, by table and kind."""
+        rows = await self._fetch(_COUNT, *self._whose)
+        return {(str(TableName(schema, name)), kind): number for schema, name, kind, number in rows}
+
+    async def newest(self) -> list[StoredFinding]:
+        """A few open ones of each table, the newest first."""
+        return [_stored(row) for row in await self._fetch(_NEWEST, *self._whose, SHOWN)]
+
+    async def page(
+        self, *, after: int, rows: int, is_open: bool | None = None, table: TableName | None = None
+    ) -> list[StoredFinding]:
+        """Up to `rows` with an id above `after`, in order; open ones, closed ones, or both."""
+        schema, name = (None, None) if table is None else (table.schema, table.name)
+        found = await self._fetch(_PAGE, *self._whose, after, is_open, schema, name, min(rows, PAGE_ROWS_MAX))
+        return [_stored(row) for row in found]
+
+    async def of_key(
+        self, mapping: str, source: tuple[str, ...] | None, target: tuple[str, ...] | None
+    ) -> list[StoredFinding]:
+        """All of one aggregate, or of one row of a target table, open or closed."""
+        rows = await self._fetch(
+            _OF_KEYS,
+            *self._whose,
+            mapping,
+            None if source is None else list(source),
+            None if target is None else list(target),
+        )
+        return [_stored(row) for row in rows]
+
+    async def runs(self, known: list[int], most: int) -> list[StoredRun]:
+        """The newest verifications of everything that have ended, but for those that are known; the newest first."""
+        return [StoredRun(*row) for row in await self._fetch(_RUNS, *self._whose, known, most)]
+
+    async def _fetch(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        with driver_errors(_DOING):
+            return await fetch(self._session, query, *values)
+
+    async def close(self) -> None:
+        """End the session."""
+        await self._session.close()
+
+
+async def open_findings(dsn: str, connector: str, feed: str) -> Findings:
+    """What was found of a feed; whoever opens it closes it.
+
+    Raises:
+        ReplicatorError: CONNECTION, PERMISSION; CONFIG of a newer schema.
+
+    """
+    session = await connect(dsn, f"{connector}/{feed}/findings")
+    try:
+        await setup(session)
+    except BaseException:
+        await session.close()
+        raise
+    return Findings(session, connector, feed)
+
+
+def _stored(row: tuple[Any, ...]) -> StoredFinding:
+    number, mapping, schema, name, key, kind, columns, source_key, cause, evidence, *times = row
+    source = None if source_key is None else tuple(source_key)
+    return StoredFinding(
+        number, mapping, TableName(schema, name), tuple(key), kind, tuple(columns), source, cause, evidence, *times
+    )
