@@ -74,7 +74,7 @@ class Lifecycle:
 
         """
         async with open_parts(self._connector, self._holder) as parts:
-            session = _Session(parts, status.forward, self._pace, self._log)
+            session = _Session(parts, status, self._pace, self._log)
             try:
                 if not await unless_stopped(session.prepare(), stop):
                     return
