@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from replicator.tables import Table
-    from replicator.verification import HashedColumn
 
 _AND: Final = sql.SQL(" AND ")
 _COMMA: Final = sql.SQL(", ")
@@ -34,7 +33,7 @@ def rows(table: Table, by: tuple[str, ...], where: str | None = None) -> sql.Com
         "SELECT {columns} FROM {table} AS t WHERE EXISTS (SELECT FROM {keys} WHERE {match}){where}{order}"
     ).format(
         columns=_columns(table.column_names),
-        table=_from(table),
+        table=from_table(table),
         keys=_keys(table, by),
         match=_match(table, by),
         where=sql.SQL("") if where is None else sql.SQL(" AND ({})").format(sql.SQL(where)),
@@ -49,7 +48,7 @@ def as_stored(table: Table, by: tuple[str, ...], where: str | None = None) -> sq
     ).format(
         keys=_keys(table, by),
         columns=_columns(by),
-        table=_from(table),
+        table=from_table(table),
         match=_match(table, by),
         where=sql.SQL("") if where is None else sql.SQL(" AND ({})").format(sql.SQL(where)),
     )
@@ -72,7 +71,7 @@ def versions(table: Table, by: tuple[str, ...], *, where: str | None = None, hol
         else sql.SQL(" ORDER BY ") + _COMMA.join(sql.Identifier("f", one) for one in order),
         holds=sql.SQL("") if holds is None else sql.SQL(", coalesce(({}), false)").format(sql.SQL(holds)),
         columns=_columns(table.column_names),
-        table=_from(table),
+        table=from_table(table),
         match=_match(table, by),
         where=sql.SQL("") if where is None else sql.SQL(" AND ({})").format(sql.SQL(where)),
     )
@@ -149,70 +148,17 @@ def chunk(
             sql.SQL("") if holds is None else sql.SQL("coalesce(({}), false), ").format(sql.SQL(holds)),
         ),
         columns=_columns(table.column_names),
-        table=_from(table),
+        table=from_table(table),
         where=_where(table, by, lower, upper, where),
         order=_order(by),
     )
 
 
-def digests(
-    table: Table, hashed: Sequence[HashedColumn], by: tuple[str, ...], *, after: bool, upto: bool
-) -> sql.Composed:
-    """Of the rows of a range, by bucket: how many, and two sums of halves of their hashes; the number of buckets is the
-    last parameter.
-
-    A row's hash is that of the text that the server prints, quick and the same on all versions; sums of its halves fit
-    into a bigint. OFFSET 0 keeps the planner from computing it three times.
-    """
-    return sql.SQL(
-        "SELECT pg_catalog.mod(h.h & 2147483647, {buckets}::pg_catalog.int8)::pg_catalog.int4, pg_catalog.count(*), "
-        "pg_catalog.sum((h.h >> 32)::pg_catalog.int4), pg_catalog.sum((h.h & 2147483647)::pg_catalog.int4) "
-        "FROM (SELECT {hash} AS h FROM {table} AS t{where} OFFSET 0) AS h GROUP BY 1"
-    ).format(
-        buckets=_number(len(by) * (after + upto) + 1),
-        hash=_hash(hashed),
-        table=_from(table),
-        where=_range(table, by, after=after, upto=upto),
-    )
-
-
-def in_buckets(
-    table: Table, hashed: Sequence[HashedColumn], by: tuple[str, ...], *, after: bool, upto: bool, keys: bool = False
-) -> sql.Composed:
-    """The rows of a range whose hashes are in one of some buckets: xmin and all columns, or their keys alone. The last
-    parameters are the number of buckets, and theirs.
-    """
-    number = len(by) * (after + upto) + 1
-    found = _range(table, by, after=after, upto=upto)
-    return sql.SQL(
-        "SELECT {columns} FROM {table} AS t{where}{so} pg_catalog.mod({hash} & 2147483647, {buckets}::pg_catalog.int8)"
-        "::pg_catalog.int4 = ANY({wanted}::pg_catalog.int4[])"
-    ).format(
-        columns=_columns(by) if keys else sql.SQL("t.xmin, {}").format(_columns(table.column_names)),
-        table=_from(table),
-        where=found,
-        so=_AND if after or upto else sql.SQL(" WHERE"),
-        hash=_hash(hashed),
-        buckets=_number(number),
-        wanted=_number(number + 1),
-    )
-
-
-def _range(table: Table, by: tuple[str, ...], *, after: bool, upto: bool) -> sql.Composable:
+def bounded(table: Table, by: tuple[str, ...], *, after: bool, upto: bool) -> sql.Composable:
+    """WHERE of a range; one text parameter a column for each boundary that is there."""
     lower = _numbers(by) if after else None
     upper = _numbers(by, len(by) if after else 0) if upto else None
     return _where(table, by, lower, upper)
-
-
-def _hash(hashed: Sequence[HashedColumn]) -> sql.Composed:
-    forms: dict[str, LiteralString] = {
-        "plain": "{}",
-        "number": "pg_catalog.trim_scale({})",
-        "text": "{}::pg_catalog.text",
-    }
-    return sql.SQL('pg_catalog.hashtextextended(ROW({})::pg_catalog.text COLLATE "C", 0)').format(
-        _COMMA.join(sql.SQL(forms[one.form]).format(sql.Identifier("t", one.name)) for one in hashed)
-    )
 
 
 def key_at(table: Table, by: tuple[str, ...], *, after: bool, upto: bool = False) -> sql.Composed:
@@ -221,7 +167,7 @@ def key_at(table: Table, by: tuple[str, ...], *, after: bool, upto: bool = False
     upper = _numbers(by, len(by) if after else 0) if upto else None
     return sql.SQL("SELECT {columns} FROM {table} AS t{where}{order} OFFSET {offset}::pg_catalog.int8 LIMIT 1").format(
         columns=_columns(by),
-        table=_from(table),
+        table=from_table(table),
         where=_where(table, by, lower, upper),
         order=_order(by),
         offset=_number(len(by) * (after + upto) + 1),
@@ -235,7 +181,7 @@ def distinct_keys(table: Table, by: tuple[str, ...], *, after: bool, where: str 
     bounded = _where(table, by, lower, None, where)
     return sql.SQL("SELECT DISTINCT {columns} FROM {table} AS t{where}{order} LIMIT {rows}::pg_catalog.int8").format(
         columns=_columns(by),
-        table=_from(table),
+        table=from_table(table),
         where=sql.SQL("{}{}{}").format(bounded, _AND if after or where is not None else sql.SQL(" WHERE "), whole),
         order=_order(by),
         rows=_number(len(by) * after + 1),
@@ -249,7 +195,7 @@ def sample(table: Table, where: str | None = None) -> sql.Composed:
         "REPEATABLE ({seed}::pg_catalog.float8){where} LIMIT {rows}::pg_catalog.int8"
     ).format(
         columns=_columns(table.column_names),
-        table=_from(table),
+        table=from_table(table),
         percent=_number(1),
         seed=_number(2),
         rows=_number(3),
@@ -270,7 +216,7 @@ def copy_out(
     lower = None if after is None else [sql.Literal(value) for value in after]
     upper = None if upto is None else [sql.Literal(value) for value in upto]
     return sql.SQL("COPY (SELECT {columns} FROM {table} AS t{where}) TO STDOUT").format(
-        columns=_columns(columns), table=_from(table), where=_where(table, by, lower, upper, where)
+        columns=_columns(columns), table=from_table(table), where=_where(table, by, lower, upper, where)
     )
 
 
@@ -288,7 +234,7 @@ def older_than_attachment(partition: Table) -> sql.Composed:
             )
         )
         """
-    ).format(_from(partition))
+    ).format(from_table(partition))
 
 
 def older_than_rewrite(partition: Table) -> sql.Composed:
@@ -308,7 +254,7 @@ def older_than_rewrite(partition: Table) -> sql.Composed:
             )
         )
         """
-    ).format(_from(partition))
+    ).format(from_table(partition))
 
 
 def _where(
@@ -368,7 +314,8 @@ def _order(names: Sequence[str]) -> sql.Composable:
     return sql.SQL(" ORDER BY ") + _columns(names) if names else sql.SQL("")
 
 
-def _from(table: Table) -> sql.Composed:
+def from_table(table: Table) -> sql.Composed:
+    """The table, without inheritance children."""
     name = sql.Identifier(table.name.schema, table.name.name)
     return sql.SQL("{}").format(name) if table.kind == "p" else sql.SQL("ONLY {}").format(name)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from psycopg import AsyncRawCursor, sql
 
-from replicator.postgres import range_sql
+from replicator.postgres import collation_sql, digest_sql, range_sql
 from replicator.postgres.reader import CONNECTIONS_MAX, PostgresReader, PostgresSnapshot
 from replicator.postgres.sqlstate import driver_errors
 from replicator.verification import Waiting
@@ -87,10 +87,10 @@ class VersionedSnapshot(PostgresSnapshot):
 
     async def digests(self, of: HashedRange) -> dict[int, BucketDigest]:
         """Digests of a range's rows by bucket."""
-        query = range_sql.digests(of.table, of.columns, of.by, after=of.after is not None, upto=of.upto is not None)
+        buckets = [of.buckets - 1] if of.buckets > 1 else []
         with driver_errors(f"reading {of.table.name}"):
-            rows = await self._fetch(query, [*_texts(of.after), *_texts(of.upto), of.buckets])
-        return {bucket: (count, int(one), int(other)) for bucket, count, one, other in rows}
+            rows = await self._fetch(digest_sql.digests(of), [*_texts(of.after), *_texts(of.upto), *buckets])
+        return {bucket: (count, int(hashes)) for bucket, count, hashes in rows if count}
 
     async def rows_in_buckets(self, of: HashedRange, buckets: Sequence[int]) -> list[Values]:
         """The range's rows in some buckets: xmin, all columns."""
@@ -101,10 +101,15 @@ class VersionedSnapshot(PostgresSnapshot):
         return [cast("Key", row) for row in await self._in_buckets(of, buckets, keys=True)]
 
     async def _in_buckets(self, of: HashedRange, buckets: Sequence[int], *, keys: bool) -> list[Values]:
-        query = range_sql.in_buckets(
-            of.table, of.columns, of.by, after=of.after is not None, upto=of.upto is not None, keys=keys
-        )
-        return await self._read(of.table, query, [*_texts(of.after), *_texts(of.upto), of.buckets, list(buckets)])
+        query = digest_sql.in_buckets(of, keys=keys)
+        return await self._read(of.table, query, [*_texts(of.after), *_texts(of.upto), of.buckets - 1, list(buckets)])
+
+    async def collations(self, table: Table, columns: Sequence[str]) -> tuple[str, ...]:
+        """What orders the texts of these columns."""
+        query = collation_sql.collations(self._connection.info.server_version)
+        with driver_errors(f"reading the collations of {table.name}"):
+            found = dict(await self._fetch(query, [table.name.schema, table.name.name, list(columns)]))
+        return tuple(found.get(name) or "" for name in columns)
 
     async def pairs(self, keys: KeyMapping, wanted: Sequence[Key], *, back: bool = False) -> dict[Key, Key]:
         """What this database's key map says; nothing where it has none."""

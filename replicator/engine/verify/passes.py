@@ -17,8 +17,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from replicator.engine.verify.alike import digestible, ordered_alike
 from replicator.engine.verify.multisets import MultisetLooker, groups
-from replicator.engine.verify.ranges import DigestRanges, RowRanges, digestible
+from replicator.engine.verify.ranges import DigestRanges, RowRanges
 from replicator.engine.verify.settle import Patience, Settler
 
 if TYPE_CHECKING:
@@ -133,10 +134,8 @@ class MappingPasses:
         self._settings = settings
         self._saw = saw
         self._settler = Settler(looker, store, progress, settings.patience, time.monotonic)
-        self._chunks: Ranges = RowRanges(looker, scope.where)
+        self._chunks: Ranges = RowRanges(looker, scope.where, span=False)
         self._rows = settings.chunk_rows
-        if scope.where is None and digestible(looker.mapping):
-            self._chunks, self._rows = DigestRanges(looker, source, target), settings.digest_rows
         self._saved_at = 0.0
         self._clock = time.monotonic()
 
@@ -154,6 +153,11 @@ class MappingPasses:
         progress, targets = self._progress, self._mapping.targets
         for side in targets:
             self._settler.counts(str(side.table.name))
+        if self._scope.where is None and await ordered_alike(self._mapping, self._source, self._target):
+            self._chunks = RowRanges(self._looker, None, span=True)
+            if digestible(self._mapping):
+                self._chunks = DigestRanges(self._looker, self._source, self._target)
+                self._rows = self._settings.digest_rows
         steps: list[Callable[[], Awaitable[None]]] = [self._known, self._ranges]
         if self._scope.where is None:
             steps += [self._extras_of(at, side) for at, side in enumerate(targets) if at >= self._chunks.covers]

@@ -1,28 +1,28 @@
 """Ranges of a mapping's root, read for a look: row by row, or by digests that both servers compute.
 
     rows      the source's rows of the range; the target's by their keys
-    digests   of each range, in buckets of rows by hash; only buckets that differ are read, by their rows
+    digests   of each range; of one that differs, in buckets of rows by hash; only buckets that differ are read
 
 Digests serve where nothing but names lies between the two tables, and where both servers order the keys alike
-(integers, dates, uuid; texts have collations): then the same range holds the same rows, and what is too much is seen.
+(see `alike`): then the same range holds the same rows, and what is too much is seen.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from replicator.engine.chunks import Portion
+from replicator.engine.verify.alike import hashed
 from replicator.engine.verify.demands import Read, getter
 from replicator.engine.verify.looks import Looker, Seen
-from replicator.verification import BucketDigest, HashedColumn, HashedRange
+from replicator.equality import Equality
+from replicator.verification import BucketDigest, HashedRange
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Hashable, Sequence
 
     from replicator.events import Key, Values
-    from replicator.mapping import Mapping
-    from replicator.tables import Column
     from replicator.verification import VersionedReader
 
 BYTES_MAX: Final = 8 * 1024 * 1024
@@ -30,11 +30,6 @@ BYTES_MAX: Final = 8 * 1024 * 1024
 BUCKETS: Final = 1024
 REREAD_ROWS_MAX: Final = 10_000
 """Of buckets that differ, at once."""
-
-_ORDERED_ALIKE: Final = frozenset(
-    {"smallint", "integer", "bigint", "oid", "uuid", "date", "boolean", "bytea"}
-    | {"timestamp with time zone", "timestamp without time zone"}
-)
 
 
 class Chunk(Protocol):
@@ -74,15 +69,16 @@ class RowRanges:
     Args:
         looker: of the mapping.
         where: the operator's SQL on the source's root.
+        span: the target's root rows are found by the same range, for both sides order their keys alike.
 
     """
 
-    def __init__(self, looker: Looker, where: str | None) -> None:
+    def __init__(self, looker: Looker, where: str | None, *, span: bool) -> None:
         self._looker = looker
         self._where = where
         self.ahead = 2  # they are held in memory
-        self._span = where is None and ordered_alike(looker.mapping)
-        self.covers = 1 if self._span else 0
+        self._span = span
+        self.covers = 1 if span else 0
         self._portion = Portion(looker.mapping.root.table, BYTES_MAX)
 
     async def read(self, after: Key | None, rows_max: int) -> Read:
@@ -114,27 +110,19 @@ class Digested:
     @property
     def count(self) -> int:
         """Its rows."""
-        return sum(rows for rows, _, _ in self.digests.values())
-
-
-@dataclass(slots=True)
-class _Hashed:
-    """What is hashed on either side."""
-
-    source: list[HashedColumn] = field(default_factory=list)
-    target: list[HashedColumn] = field(default_factory=list)
+        return sum(rows for rows, _ in self.digests.values())
 
 
 class DigestRanges:
     """By digests.
 
     Args:
-        looker: of a mapping for which `digestible` says so.
+        looker: of a mapping that is `digestible`, with keys that are `ordered_alike`.
         source, target: the two databases.
 
     """
 
-    ahead = 4
+    ahead = 6
     covers = 1
 
     def __init__(self, looker: Looker, source: VersionedReader, target: VersionedReader) -> None:
@@ -142,49 +130,71 @@ class DigestRanges:
         self._looker = looker
         self._source = source
         self._target = target
-        self._hashed = _hashed(mapping)
+        self._hashed, self._hashed_there = hashed(mapping)
         self._portion = Portion(mapping.root.table, BYTES_MAX)
         names = mapping.root.table.column_names
         self._key_of = getter([names.index(name) + 1 for name in mapping.root.key])
+        by_name = mapping.target.table.by_name
+        self._equality = [Equality(by_name[name]) for name in mapping.target.key]
+        self._restless = False  # the last range had differences: the next one is read in buckets at once
 
     async def read(self, after: Key | None, rows_max: int) -> Digested:
         """See `Ranges`. Of the rows nothing is held, so there may be more of them."""
         root = self._looker.mapping.root
         async with self._source.versioned() as snapshot:
             last = await snapshot.count_before(root.table, root.key, after, rows_max)
-            of = HashedRange(root.table, tuple(self._hashed.source), root.key, after, last, BUCKETS)
+            of = HashedRange(root.table, self._hashed, root.key, after, last, BUCKETS if self._restless else 1)
             return Digested(of, await snapshot.digests(of), snapshot.insert_lsn)
 
     async def rest(self, chunk: Chunk) -> Seen:
         """See `Ranges`. Rows of buckets that differ are looked at as any others."""
         digested = cast("Digested", chunk)
-        of, target = digested.of, self._looker.mapping.target
-        there = HashedRange(target.table, tuple(self._hashed.target), target.key, of.after, of.upto, BUCKETS)
-        async with self._looker.after(digested.lsn):
-            pass
-        async with self._target.versioned() as snapshot:
-            found = await snapshot.digests(there)
-        wrong = sorted(one for one in {*digested.digests, *found} if digested.digests.get(one) != found.get(one))
         whole = Seen(lsn=digested.lsn)
+        whole.rows[0] = digested.count
+        found, wrong = await self._differing(digested)
+        if wrong and digested.of.buckets == 1:
+            of = replace(digested.of, buckets=BUCKETS)
+            async with self._source.versioned() as snapshot:
+                digested = Digested(of, await snapshot.digests(of), snapshot.insert_lsn)
+            whole.reread += digested.count
+            found, wrong = await self._differing(digested)
+        self._restless = bool(wrong)
         for buckets in self._portions(wrong, digested.digests, found):
-            seen = await self._reread(of, there, buckets)
+            seen = await self._reread(digested.of, buckets)
             whole.looks |= seen.looks
             whole.within += seen.within
             whole.reread += seen.rows[0]
             whole.lsn = max(whole.lsn, seen.lsn)
-        whole.rows[0] = digested.count
         return whole
 
-    async def _reread(self, of: HashedRange, there: HashedRange, buckets: Sequence[int]) -> Seen:
+    async def _differing(self, digested: Digested) -> tuple[dict[int, BucketDigest], list[int]]:
+        """The target's digests, once it has all that the source showed; and the buckets that are not the same."""
+        async with self._looker.after(digested.lsn):
+            pass
         async with self._target.versioned() as snapshot:
-            keys = await snapshot.keys_in_buckets(there, buckets)
+            found = await snapshot.digests(self._there(digested.of))
+        there = digested.digests
+        return found, sorted(one for one in {*there, *found} if there.get(one) != found.get(one))
+
+    def _there(self, of: HashedRange) -> HashedRange:
+        target = self._looker.mapping.target
+        return replace(of, table=target.table, columns=self._hashed_there, by=target.key)
+
+    async def _reread(self, of: HashedRange, buckets: Sequence[int]) -> Seen:
+        async with self._target.versioned() as snapshot:
+            keys = await snapshot.keys_in_buckets(self._there(of), buckets)
         async with self._source.versioned() as snapshot:
             rows = await snapshot.rows_in_buckets(of, buckets)
             by_key: dict[Key, tuple[Sequence[Values], ...]] = {self._key_of(row): ((row,),) for row in rows}
-            every = list(dict.fromkeys((*by_key, *keys)))
+            known = set(map(self._canonical, by_key))
+            every = [*by_key, *(key for key in dict.fromkeys(keys) if self._canonical(key) not in known)]
             read = Read(by_key, every, None, int(snapshot.text.split(":")[0]), snapshot.insert_lsn)
         self._portion.saw(len(rows), sum(map(_size, rows)))
         return await self._looker.rest(read)
+
+    def _canonical(self, key: Key) -> tuple[Hashable, ...]:
+        """One key may have several texts (1.0 and 1.00)."""
+        return tuple([one.canonical(value) for one, value in zip(self._equality, key, strict=True)])
 
     def _portions(
         self, wrong: Sequence[int], source: dict[int, BucketDigest], target: dict[int, BucketDigest]
@@ -194,7 +204,7 @@ class DigestRanges:
         lots: list[list[int]] = []
         size = 0
         for one in wrong:
-            rows = max(source.get(one, (0, 0, 0))[0], target.get(one, (0, 0, 0))[0])
+            rows = max(source.get(one, (0, 0))[0], target.get(one, (0, 0))[0])
             if not lots or size + rows > most:
                 lots.append([])
                 size = 0
@@ -206,46 +216,3 @@ class DigestRanges:
 def _size(row: Values) -> int:
     """Bytes of its values."""
     return sum(map(len, cast("Sequence[bytes]", tuple(filter(None, row)))))
-
-
-def digestible(mapping: Mapping) -> bool:
-    """Whether both servers can compute digests of the same ranges."""
-    plain = mapping.function is None and not mapping.references
-    whole = mapping.owns is None and mapping.owns_source is None
-    return plain and whole and not mapping.reads_back and ordered_alike(mapping)
-
-
-def ordered_alike(mapping: Mapping) -> bool:
-    """Whether the keys of both roots are the same texts, and a range of them is the same on both servers."""
-    translated = {name for one in mapping.references for name in one.columns}
-    if mapping.multiset or mapping.key_map is not None or translated.intersection(mapping.target.key):
-        return False
-    source, target = mapping.root.table.by_name, mapping.target.table.by_name
-    pairs = zip(mapping.root.key, mapping.target.key, strict=True)
-    return all(_alike(source[old], target[new]) for old, new in pairs)
-
-
-def _alike(old: Column, new: Column) -> bool:
-    integers = {"smallint", "integer", "bigint"}
-    one, other = (each.cast_type.removeprefix("pg_catalog.") for each in (old, new))
-    return one in _ORDERED_ALIKE and (one == other or {one, other} <= integers)
-
-
-def _hashed(mapping: Mapping) -> _Hashed:
-    """A form of each column in which equal values have equal texts on both sides, as far as that is cheap.
-
-    Where they have not (a float that became a double), buckets differ, and their rows are compared by value.
-    """
-    hashed = _Hashed()
-    source, target = mapping.root.table.by_name, mapping.target.table.by_name
-    for old, new in mapping.columns.items():
-        if target[new].generated:
-            continue
-        form = "plain"
-        if (source[old].cast_type, source[old].base_typmod) != (target[new].cast_type, target[new].base_typmod):
-            form = {"numeric": "number", "bpchar": "text"}.get(target[new].cast_type, "plain")
-            if source[old].cast_type not in {"numeric", "bpchar"}:
-                form = "plain"
-        hashed.source.append(HashedColumn(old, form))
-        hashed.target.append(HashedColumn(new, form))
-    return hashed
