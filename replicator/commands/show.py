@@ -27,6 +27,7 @@ def status_lines(document: dict[str, Any]) -> list[str]:
         *_backfill(document.get("backfill")),
         *_tables(document.get("tables") or {}),
         *_stale(document.get("stale") or {}),
+        *_verification(document.get("verification") or {}),
         *_error(document),
     ]
 
@@ -134,6 +135,36 @@ def _tables(tables: dict[str, dict[str, int]]) -> list[str]:
 
 def _stale(mappings: dict[str, str]) -> list[str]:
     return [click.style(f"  {name} needs a resync: {reason}", fg="yellow") for name, reason in mappings.items()]
+
+
+def _verification(known: dict[str, Any]) -> list[str]:
+    """What is open, the newest pass, why it is slow, why it fails; nothing where nothing is known."""
+    last, wrong, now = known.get("last_pass"), known.get("open_divergences"), time.time()
+    if last is None and wrong is None and known.get("state", "off") == "off":
+        return []
+    found = "findings unknown" if wrong is None else counted(wrong, "open finding")
+    passed = "" if last is None else f"last pass {span(max(0.0, now - last['at']))} ago, in {span(last['seconds'])}"
+    lines = [f"  {'verification':<14}{click.style(found, fg='red' if wrong else None):<22} {passed}".rstrip()]
+    for table, counts in known.get("tables", {}).items():
+        kinds = [f"{counts[kind]:,} {kind}" for kind in ("missing", "extra", "different", "unsettled") if counts[kind]]
+        if kinds:
+            lines.append(click.style(f"    {table}  {', '.join(kinds)}", fg="red"))
+    running = known.get("running_pass")
+    if running:
+        rate, eta = running.get("rows_per_second"), running.get("eta_seconds")
+        notes = [counted(running["rows_done"], "row")]
+        notes += [f"{rate:,.0f} rows/s"] if rate else []
+        notes += [f"{span(eta)} left"] if eta else []
+        lines.append(f"    verifying: {', '.join(notes)}")
+    if known.get("braked_because"):
+        limit = f"{known['rows_per_second_limit']:,.0f} rows/s" if known.get("rows_per_second_limit") else "slower"
+        lines.append(click.style(f"    slowed down to {limit}: {'; '.join(known['braked_because'])}", fg="yellow"))
+    failed = [name for name, check in (known.get("checks") or {}).items() if check["ok"] is False]
+    if failed:
+        lines.append(click.style(f"    checks failed: {', '.join(failed)}", fg="red"))
+    if known.get("error"):
+        lines.append(click.style(f"    it failed, and is tried again: {known['error']['message']}", fg="yellow"))
+    return lines
 
 
 def _error(document: dict[str, Any]) -> list[str]:

@@ -5,7 +5,8 @@
 /livez         200 while the process serves
 /readyz        200, or 503 with the connectors that failed; lag never makes it 503: a restart wouldn't help
 /api/v1/status    all connectors, or one with ?connector=NAME     (bearer token where one is configured)
-/api/v1/events    the same, once a second, as server-sent events
+/api/v1/events    the same, once a second, as server-sent events; between them what happens, as it comes
+/api/v1/findings  what verification has found, by page, with ?connector=NAME
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any, Final
 from aiohttp import web
 from prometheus_client.exposition import choose_encoder
 
+from replicator.control.findings import FindingsReader, answer
 from replicator.control.metrics import build_registry
 from replicator.telemetry import ConnectorStatus, connector_document
 
@@ -40,16 +42,24 @@ class Control:
         clock: seconds since the epoch.
         version: of this program.
         token: the bearer token of `/api`, None where none is configured (loopback only).
+        findings: reads what verification has found; None where there is no such thing (a capture).
 
     """
 
     def __init__(
-        self, connectors: Sequence[ConnectorStatus], *, clock: Callable[[], float], version: str, token: str | None
+        self,
+        connectors: Sequence[ConnectorStatus],
+        *,
+        clock: Callable[[], float],
+        version: str,
+        token: str | None,
+        findings: FindingsReader | None,
     ) -> None:
         self._connectors = connectors
         self._clock = clock
         self._version = version
         self._token = token
+        self._findings = findings
         self._registry = build_registry(connectors, clock, version)
         self._closing = asyncio.Event()
         self._page = resources.files("replicator.control").joinpath("dashboard/index.html").read_text("utf-8")
@@ -92,19 +102,43 @@ class Control:
             return web.json_response({"error": f"no connector {name!r} runs here"}, status=404)
         return web.json_response(self._document(name), headers={"Cache-Control": "no-store"})
 
+    async def findings(self, request: web.Request) -> web.StreamResponse:
+        """A page of what verification has found."""
+        name = request.query.get("connector")
+        if name is None and len(self._connectors) == 1:
+            name = self._connectors[0].name
+        if name is None:
+            return web.json_response({"error": "say which: ?connector=NAME"}, status=400)
+        if self._findings is None or all(one.name != name for one in self._connectors):
+            return web.json_response({"error": f"no connector {name!r} runs here"}, status=404)
+        return await answer(name, request.query, self._findings)
+
     async def events(self, request: web.Request) -> web.StreamResponse:
-        """One event at once, then one a second, until either side ends it."""
+        """The status at once, then once a second, and before it what has happened; until either side ends it."""
         response = web.StreamResponse(
             headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         )
         await response.prepare(request)
+        told = {one.name: one.bus.newest for one in self._connectors}
         with contextlib.suppress(ConnectionResetError):  # the client has gone: nothing is lost
             while not self._closing.is_set():
-                text = json.dumps(self._document(None), separators=(",", ":"))
-                await response.write(f"event: status\ndata: {text}\n\n".encode())
+                for name, facts in self._news(told):
+                    await response.write(_event(name, facts))
+                await response.write(_event("status", self._document(None)))
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._closing.wait(), EVENT_SECONDS)
         return response
+
+    def _news(self, told: dict[str, int]) -> list[tuple[str, dict[str, Any]]]:
+        """What has happened since what a reader was told; it is told of what it has missed, too."""
+        news: list[tuple[str, dict[str, Any]]] = []
+        for one in self._connectors:
+            events, missed = one.bus.after(told.get(one.name, 0))
+            told[one.name] = one.bus.newest
+            if missed:
+                news.append(("missed", {"connector": one.name, "events": missed}))
+            news += [(event.name, {"connector": one.name, "at": event.at, **event.facts}) for event in events]
+        return news
 
     def _document(self, name: str | None) -> dict[str, Any]:
         now = self._clock()
@@ -142,6 +176,11 @@ class Control:
         return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), wanted)
 
 
+def _event(name: str, facts: dict[str, Any]) -> bytes:
+    text = json.dumps(facts, separators=(",", ":"))
+    return f"event: {name}\ndata: {text}\n\n".encode()
+
+
 def _names_this_machine(host: str) -> bool:
     """Whether a Host header says localhost or a loopback address, with any port."""
     name = host.rpartition("]")[0].removeprefix("[") if host.startswith("[") else host.partition(":")[0]
@@ -159,9 +198,10 @@ def create_app(
     clock: Callable[[], float],
     version: str,
     token: str | None = None,
+    findings: FindingsReader | None = None,
 ) -> web.Application:
     """The application of one address, see the module's docstring."""
-    control = Control(connectors, clock=clock, version=version, token=token)
+    control = Control(connectors, clock=clock, version=version, token=token, findings=findings)
     app = web.Application(middlewares=[control.guard])
     app.router.add_get("/", control.dashboard)
     app.router.add_get("/metrics", control.metrics)
@@ -169,5 +209,6 @@ def create_app(
     app.router.add_get("/readyz", control.readyz)
     app.router.add_get("/api/v1/status", control.status)
     app.router.add_get("/api/v1/events", control.events)
+    app.router.add_get("/api/v1/findings", control.findings)
     app.on_shutdown.append(control.close)
     return app

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from replicator.daemon.databases import FORWARD, old_dsn, upgraded_dsn
-from replicator.daemon.runner import principal
+from replicator.daemon.runner import known_error
 from replicator.daemon.verifying import Proven, report_document
 from replicator.engine.verify.pace import Brake, Latencies, Pace, Signals
 from replicator.engine.verify.passes import PassSettings
@@ -168,11 +167,7 @@ class ContinuousVerification:
     # -- when it fails -------------------------------------------------------------------------------------------------
 
     async def _pause(self, error: Exception, seconds: float) -> None:
-        known, unforeseen = principal(error)
-        if unforeseen is not None:
-            frames = traceback.extract_tb(unforeseen.__traceback__)
-            places = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
-            self._log.error("unexpected error", error_type=type(unforeseen).__qualname__, traceback=places)
+        known = known_error(error, self._log)
         now = time.time()
         self._status.state = VerifyState.RETRYING
         self._status.trouble = Trouble.of(known, now)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from replicator.config import KafkaStream
 from replicator.daemon.databases import FORWARD, old_dsn, upgraded_dsn
+from replicator.daemon.findings import read_verification
 from replicator.daemon.parts import open_parts
 from replicator.engine.backfill import JOB
 from replicator.errors import ErrorKind, ReplicatorError
@@ -106,6 +107,7 @@ async def read_status(connector: Connector) -> dict[str, Any]:
         feed = await ends.feed()
         if feed is not None:
             await _fill(forward, feed, connector)
+            await read_verification(connector, forward.verify)
         try:
             slot = await ends.slot()
             running = slot is not None and slot.holder_pid is not None

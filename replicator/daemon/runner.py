@@ -71,20 +71,8 @@ class ConnectorRunner:
         try:
             await self._attempt(self.status, self.stop)
         except Exception as error:  # noqa: BLE001 - the one place: what nobody foresaw must not end a neighbour
-            return self._known(error)
+            return known_error(error, self._log)
         return None
-
-    def _known(self, error: Exception) -> ReplicatorError:
-        """The error that decides. What nobody foresaw is logged with where it happened, and stops the connector.
-
-        Neither its message nor any local variable is logged: they may hold a row's values.
-        """
-        known, unforeseen = principal(error)
-        if unforeseen is not None:
-            frames = traceback.extract_tb(unforeseen.__traceback__)
-            places = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
-            self._log.error("unexpected error", error_type=type(unforeseen).__qualname__, traceback=places)
-        return known
 
     def _end(self, error: ReplicatorError, why: str | None = None) -> None:
         now = time.time()
@@ -114,6 +102,19 @@ class ConnectorRunner:
 
     def _long(self, began: float) -> bool:
         return time.monotonic() - began > max(60.0, 2 * self._retry.max.total_seconds())
+
+
+def known_error(error: Exception, log: structlog.stdlib.BoundLogger) -> ReplicatorError:
+    """The error that decides. What nobody foresaw is logged with where it happened.
+
+    Neither its message nor any local variable is logged: they may hold a row's values.
+    """
+    known, unforeseen = principal(error)
+    if unforeseen is not None:
+        frames = traceback.extract_tb(unforeseen.__traceback__)
+        places = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
+        log.error("unexpected error", error_type=type(unforeseen).__qualname__, traceback=places)
+    return known
 
 
 def principal(error: Exception) -> tuple[ReplicatorError, Exception | None]:

@@ -21,6 +21,7 @@ import structlog
 
 from replicator import __version__
 from replicator.control import ControlServer, create_app
+from replicator.daemon.findings import FindingsPages
 from replicator.daemon.progress import follow_progress
 from replicator.daemon.report import log_status, summary_line
 from replicator.daemon.runner import Attempt, ConnectorRunner
@@ -114,6 +115,7 @@ class Daemon:
                 clock=time.time,
                 version=__version__,
                 token=None if http.token is None else http.token.reveal(),
+                findings=FindingsPages([self._connectors[at] for at in here]).read,
             )
             server = await stack.enter_async_context(ControlServer(app, http.listen.host, http.listen.port))
             self._log.info("listening", url=server.url, connectors=[self._connectors[at].name for at in here])

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from replicator.daemon.continuous import ContinuousVerification
 from replicator.daemon.databases import FORWARD, upgraded_dsn
-from replicator.errors import ReplicatorError
+from replicator.daemon.findings import count, passed
+from replicator.daemon.runner import known_error
 from replicator.postgres.findings import Findings, StoredFinding, StoredRun, open_findings
-from replicator.telemetry import OpenFinding, VerifyState
+from replicator.telemetry import VerifyState
 
 if TYPE_CHECKING:
     from replicator.config import Connector
@@ -81,14 +82,13 @@ class FindingsWatch:
         connector = self._connector
         while True:
             try:
-                findings = await open_findings(upgraded_dsn(connector), connector.name, FORWARD)
-                try:
+                async with open_findings(upgraded_dsn(connector), connector.name, FORWARD) as findings:
+                    assert findings is not None  # the feed has made the tables
                     await self._follow(findings)
-                finally:
-                    await findings.close()
-            except ReplicatorError as error:
+            except Exception as error:  # noqa: BLE001 - whatever happens here, the feed goes on
                 self._status.open = None  # unknown, until it can be read again
-                self._log.warning("findings can't be read", error=error.message, **error.facts())
+                known = known_error(error, self._log)
+                self._log.warning("findings can't be read", error=known.message, **known.facts())
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _follow(self, findings: Findings) -> None:
@@ -100,7 +100,7 @@ class FindingsWatch:
             stale = stale or bool(changed)
             now = time.monotonic()
             if stale and now - self._counted_at >= COUNT_SHARE * self._count_seconds:
-                self._status.counted(await findings.open(), [_shown(one) for one in await findings.newest()])
+                await count(findings, self._status)
                 self._counted_at, stale = time.monotonic(), False
                 self._count_seconds = self._counted_at - now
             await self._runs(findings)
@@ -121,20 +121,9 @@ class FindingsWatch:
         self._known = [*known, *(run.id for run in runs)][-_RUNS:]
 
     def _passed(self, run: StoredRun, *, first: bool) -> None:
-        tables: list[dict[str, Any]] = run.result.get("tables", [])
-        self._status.passed(
-            run.id,
-            at=run.finished_at,
-            seconds=run.finished_at - run.started_at,
-            ok=bool(run.result.get("ok")),
-            unsettled={one["table"]: one["unsettled"] for one in tables},
-        )
+        passed(run, self._status)
         if first:
             self._status.passes -= 1
             return
-        facts = {"run": run.id, "ok": run.result.get("ok"), "at": run.finished_at, "tables": tables}
+        facts = {"run": run.id, "ok": run.result.get("ok"), "tables": run.result.get("tables", [])}
         self._bus.publish("pass", time.time(), facts)
-
-
-def _shown(one: StoredFinding) -> OpenFinding:
-    return OpenFinding(one.id, str(one.table), one.key, one.kind, one.columns, one.cause, one.first_seen, one.last_seen)

@@ -7,13 +7,14 @@ when it looked: ids from its snapshot's xmin on. So nothing is missed, and what 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from replicator.postgres.session import connect
 from replicator.postgres.sqlstate import driver_errors
-from replicator.postgres.state import fetch, setup
+from replicator.postgres.state import fetch, version
 from replicator.tables import TableName
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 PAGE_ROWS_MAX: Final = 1_000
 SHOWN: Final = 10
 """Open findings of each table that a count shows."""
+_SINCE: Final = 3
+"""The version of the schema that has these tables."""
 _DOING: Final = "reading what verification has found"
 
 _FIELDS: Final = (
@@ -223,25 +226,20 @@ class Findings:
         with driver_errors(_DOING):
             return await fetch(self._session, query, *values)
 
-    async def close(self) -> None:
-        """End the session."""
-        await self._session.close()
 
-
-async def open_findings(dsn: str, connector: str, feed: str) -> Findings:
-    """What was found of a feed; whoever opens it closes it.
+@asynccontextmanager
+async def open_findings(dsn: str, connector: str, feed: str) -> AsyncIterator[Findings | None]:
+    """What was found of a feed, over a session that ends with the block; None where nobody has verified anything yet.
 
     Raises:
-        ReplicatorError: CONNECTION, PERMISSION; CONFIG of a newer schema.
+        ReplicatorError: CONNECTION, PERMISSION.
 
     """
     session = await connect(dsn, f"{connector}/{feed}/findings")
     try:
-        await setup(session)
-    except BaseException:
+        yield Findings(session, connector, feed) if await version(session) >= _SINCE else None
+    finally:
         await session.close()
-        raise
-    return Findings(session, connector, feed)
 
 
 def _stored(row: tuple[Any, ...]) -> StoredFinding:

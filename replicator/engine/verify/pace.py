@@ -20,7 +20,7 @@ from typing import Final
 
 SLOW_RATIO: Final = 2.0
 """So many times what is usual counts as slow: less is noise on any busy server."""
-SLOW_SECONDS: Final = 0.005
+SLOW_SECONDS: Final = 0.01
 """A statement that takes so little longer than usual is none that anybody waits for."""
 SHARE_MIN: Final = 0.02
 """Of the full rate, at least: a pass must end some day."""
