@@ -69,6 +69,13 @@ class Source(Protocol):
     def ready_rows(self) -> int:
         """Events decoded and waiting."""
 
+    @property
+    def taken_over(self) -> int:
+        """How often, since `start`, it has taken a part of the log over from another process; 0 for a slot. What that
+        one has left in the target beside its rows (dead letters, cuts of copies) is read again when this has risen,
+        before anything that `take` returns then is applied.
+        """
+
     def confirm(self, position: Position) -> None:
         """The target has committed everything up to `position`, durably. Sent with the next feedback, soon."""
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from replicator.config import Connector, SlotStream
     from replicator.mapping import Mapping, Mappings
-    from replicator.ports import Checkpoint, Source
+    from replicator.ports import Checkpoint, Source, TargetTransaction
 
 
 class Intake(Protocol):
@@ -73,6 +73,14 @@ class Intake(Protocol):
 
         Raises:
             ReplicatorError: CONFIG.
+
+        """
+
+    async def hold(self, transaction: TargetTransaction, mapping: Mapping) -> None:
+        """See that this process alone applies the mapping's changes, and have it stay so until the transaction ends.
+
+        Raises:
+            ReplicatorError: as `may_copy_again`.
 
         """
 
@@ -137,6 +145,9 @@ class SlotIntake:
         return extended
 
     async def may_copy_again(self, mapping: Mapping) -> None:
+        """See `Intake`: nobody else does."""
+
+    async def hold(self, transaction: TargetTransaction, mapping: Mapping) -> None:
         """See `Intake`: nobody else does."""
 
     async def close(self) -> None:

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from replicator.config import Connector, KafkaStream
     from replicator.mapping import Mapping, Mappings
-    from replicator.partitions import ProducerProof, RecordDecoder
-    from replicator.ports import Checkpoint
+    from replicator.partitions import Partition, ProducerProof, RecordDecoder
+    from replicator.ports import Checkpoint, TargetTransaction
     from replicator.postgres.partition_ledger import PartitionLedger
     from replicator.tables import TableName
 
@@ -194,11 +194,19 @@ class KafkaIntake:
 
     async def may_copy_again(self, mapping: Mapping) -> None:
         """See `Intake`: of a table without a key, another process would not know what the copy holds already."""
-        if not mapping.multiset:
-            return
-        topics = {self._source.topics.by_table[side.table.name] for side in mapping.sources}
-        elsewhere = (await self._ledger.offsets()).keys() - self._ledger.held
-        if {topic for topic, _ in elsewhere} & topics:
+        if mapping.multiset:
+            self._see_alone(mapping, await self._ledger.offsets())
+
+    async def hold(self, transaction: TargetTransaction, mapping: Mapping) -> None:
+        """See `Intake`. Whoever takes the topic over waits until the copy is committed, and reads what it holds."""
+        self._see_alone(mapping, await self._ledger.hold(transaction, self._topics(mapping)))
+
+    def _topics(self, mapping: Mapping) -> set[str]:
+        return {self._source.topics.by_table[side.table.name] for side in mapping.sources}
+
+    def _see_alone(self, mapping: Mapping, begun: Collection[Partition]) -> None:
+        topics = self._topics(mapping)
+        if any(topic in topics for topic, _ in set(begun) - self._ledger.held):
             raise ReplicatorError(
                 f"{mapping.root.table.name} has no key, and another daemon of the group applies its topic",
                 kind=ErrorKind.CONFIG,

@@ -292,6 +292,7 @@ class _Session:
             clock=time.time,
             between=feed.between,
             add_cut=feed.add_cut,
+            hold=parts.intake.hold,
         )
 
     def _copier(self, applier: Applier) -> ChunkCopier:

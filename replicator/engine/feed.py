@@ -96,6 +96,7 @@ class Feed:
         self._mappings = mappings
         self._cuts = Cuts(cuts)
         self._since = 0
+        self._known = 0
         self._whole: dict[int, Relation] = {}
         self.recent = RecentTransactions()
         self.applier = self._applier = Applier(mappings, reader)
@@ -134,12 +135,23 @@ class Feed:
         """Take the dead letter queue as it stands now: other processes of a group park and free keys, too."""
 
         async def reload() -> str:
-            letters = await self._target.dead_letters()
-            self._parking.parked = parked_by(letters)
-            self._status.dead_letters = len(letters)
+            await self._read_letters()
             return ""
 
         await self.between(reload)
+
+    async def _read_letters(self) -> None:
+        letters = await self._target.dead_letters()
+        self._parking.parked = parked_by(letters)
+        self._status.dead_letters = len(letters)
+
+    async def _read_again(self) -> None:
+        """What whoever had a part of the log before has left in the target."""
+        known = self._source.taken_over
+        if known != self._known:
+            await self._read_letters()
+            self._cuts = Cuts(await self._store.cuts())
+            self._known = known
 
     def add_cut(self, cut: MultisetCut) -> None:
         """Drop what a new copy of a table without a key holds; called from work between two batches."""
@@ -278,6 +290,7 @@ class Feed:
 
     async def _apply_batch(self, batch: Batch) -> None:
         self._status.pending(batch.first_commit_time)
+        await self._read_again()
         self._cuts.drop(batch)
         self.recent.note(batch)
         if self._settings.visible_first and batch.events:

@@ -74,6 +74,8 @@ class Resync:
         status: filled in while it runs.
         clock: seconds since the epoch.
         between, add_cut: the feed's, for tables without a key.
+        hold: sees that this process alone applies a mapping's changes until the transaction ends, likewise; None where
+            no other does.
 
     """
 
@@ -92,6 +94,7 @@ class Resync:
         clock: Callable[[], float],
         between: Between,
         add_cut: Callable[[MultisetCut], None],
+        hold: Callable[[TargetTransaction, Mapping], Awaitable[None]] | None = None,
         chunk_rows: int = CHUNK_ROWS,
     ) -> None:
         self._mappings = mappings
@@ -106,6 +109,7 @@ class Resync:
         self._clock = clock
         self._between = between
         self._add_cut = add_cut
+        self._hold = hold
         self._chunk_rows = chunk_rows
         self._log = structlog.get_logger("replicator.resync").bind(connector=status.connector, feed=status.feed)
 
@@ -232,6 +236,8 @@ class Resync:
         async def work() -> str:
             async with self._target.job(JOB) as tx:
                 await tx.lock_all()
+                if self._hold is not None:
+                    await self._hold(tx, mapping)
                 async with self._reader.snapshot(frozenset(xids)) as snapshot:
                     copied = await self._copier.copy(first_way(mapping), tx, snapshot, mapping, chunk)
                     cut = MultisetCut(mapping.root.table.name, snapshot.text, snapshot.insert_lsn)

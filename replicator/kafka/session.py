@@ -53,9 +53,11 @@ class Session:
         failure: why it ended.
         changed: something happened that a take may wait for.
         confirmed: the next offset of each partition that the target has committed.
+        taken_over: how often it was given partitions.
 
     """
 
+    taken_over = 0
     _committed_at = 0.0
     _promised = 0
     _lost = False
@@ -223,6 +225,7 @@ class Session:
         for one, offset in offsets.items():
             self.readings[one] = Reading.begin(one, offset, marks.get(one))
             self.confirmed[one] = offset
+        self.taken_over += 1
         return offsets
 
     @property

@@ -151,6 +151,11 @@ class KafkaSource:
         """See `ports.Source`."""
         return 0 if self._session is None else len(self._session.backlog.events)
 
+    @property
+    def taken_over(self) -> int:
+        """See `ports.Source`."""
+        return 0 if self._session is None else self._session.taken_over
+
     def confirm(self, position: Position) -> None:
         """See `ports.Source`. Kafka is told every few seconds, for monitoring tools."""
         if self._session is not None:

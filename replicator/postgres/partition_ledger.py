@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from replicator.errors import ErrorKind, ReplicatorError
 from replicator.postgres import partition_sql, state_sql
+from replicator.postgres.copying import own
 from replicator.postgres.log_identity import compare_identity
 from replicator.postgres.session import connect
 from replicator.postgres.sqlstate import driver_errors
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
     from replicator.partitions import Partition
+    from replicator.ports import TargetTransaction
 
 # Longer than `idle_in_transaction_session_timeout` of our sessions, as in `takeover`.
 _PATIENCE_SECONDS: Final = 90.0
@@ -263,6 +265,14 @@ class PartitionLedger:
                 if error.sqlstate != state_sql.DIVISION_BY_ZERO:
                     raise
                 raise reassigned(self.feed) from error
+
+    async def hold(self, transaction: TargetTransaction, topics: Collection[str]) -> set[Partition]:
+        """Have nobody take over or give up a partition of these topics until the transaction ends; returns those that
+        anybody has begun or holds. One that this process doesn't hold any more has ended this transaction's session.
+        """
+        names = _array(f'"{topic}"' for topic in sorted(topics))
+        result = await own(transaction).execute(partition_sql.HOLD, *self._keys, names, doing="holding partitions")
+        return {(result.get_value(row, 0).decode(), int(result.get_value(row, 1))) for row in range(result.ntuples)}
 
     def moving(self, move: Move, commit_time: float | None) -> Command:
         """The statement that moves partitions, or fails with a division by zero when one is not held any more."""

@@ -51,6 +51,10 @@ BEGUN: Final = (
     "SELECT topic, partition, next_offset FROM replicator.partition "
     "WHERE connector = $1 AND feed = $2 AND next_offset IS NOT NULL"
 )
+HOLD: Final = (
+    b"SELECT topic, partition FROM replicator.partition WHERE connector = $1::text AND feed = $2::text "
+    b"AND topic = ANY ($3::text[]) ORDER BY topic, partition FOR SHARE"
+)
 MARKS: Final = (
     "SELECT p.topic, p.partition, p.mark FROM replicator.partition p, "
     "unnest($3::text[], $4::integer[]) AS wanted(topic, number) WHERE p.connector = $1 AND p.feed = $2 "

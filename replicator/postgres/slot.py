@@ -218,6 +218,11 @@ class SlotSource:
         """See `ports.Source`."""
         return len(self._backlog.events)
 
+    @property
+    def taken_over(self) -> int:
+        """See `ports.Source`."""
+        return 0
+
     def confirm(self, position: Position) -> None:
         """See `ports.Source`."""
         if self._stream is not None:

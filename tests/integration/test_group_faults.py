@@ -301,3 +301,28 @@ async def test_one_that_waits_to_lead_anew_is_not_disturbed(
 
     await asyncio.wait_for(anew, 10)
     await job(group_world, member, 1)
+
+
+async def test_a_copy_without_a_key_holds_its_partitions(group_world: PostgresGroupWorld) -> None:
+    """Until it is committed they are neither given up nor taken over: whoever has them next reads what it holds."""
+    first, second = await joined(group_world, P0), await joined(group_world, P1)
+    assert isinstance(first, GroupMember)
+    assert isinstance(second, GroupMember)
+    await first.target.lead()
+
+    async def copy(*, taken: bool) -> None:
+        async with first.target.job("copy") as tx:
+            assert {P0, P1} == await first.ledger.hold(tx, [P0[0]])
+            with pytest.raises(ReplicatorError) as caught:
+                await first.ledger.release([P0])
+            assert ErrorKind.TIMEOUT is caught.value.kind
+            await tx.write(write(group_world.table(), WriteAction.INSERT, account(1 + taken)))
+            if taken:
+                await second.ledger.take_over([P0])
+
+    await copy(taken=False)
+    assert [1] == ids(group_world)
+    await first.ledger.take_over([P0])
+    with pytest.raises(ReplicatorError):
+        await copy(taken=True)
+    assert [1] == ids(group_world)

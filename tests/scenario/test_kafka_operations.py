@@ -43,6 +43,25 @@ def test_dead_letters_and_resync_in_a_group(pipeline: MakePipeline) -> None:
     shop.same_tables("parts")
 
 
+def test_what_one_process_has_parked_stays_parked_with_the_next(pipeline: MakePipeline) -> None:
+    """Who takes a partition over knows its dead letters before it applies anything of it: later events wait behind."""
+    made = pipeline("capture-json", PARTS, upgraded_schema=POSITIVE, options="apply: {on_error: dlq}")
+    shop = made.shop
+    daemons = [shop.streaming(), shop.streaming()]
+    shop.old.execute("INSERT INTO parts VALUES (1, -1)")
+    letters = "SELECT kind, count(*) FROM replicator.dead_letter WHERE discarded_at IS NULL GROUP BY 1 ORDER BY 1"
+    wait_until(lambda: shop.upgraded.execute(letters) == [("data", 1)], 60)
+    ((holder,),) = shop.upgraded.execute("SELECT holder FROM replicator.partition WHERE holder IS NOT NULL")
+    (holds,) = [one for one in daemons if f"process {one.pid} " in holder]
+    holds.terminate()
+    shop.old.execute("UPDATE parts SET n = 5")
+
+    shop.catch_up()
+
+    assert [("behind", 1), ("data", 1)] == shop.upgraded.execute(letters)
+    assert [] == shop.upgraded.execute("SELECT * FROM parts")
+
+
 def test_a_record_of_somebody_else(pipeline: MakePipeline) -> None:
     """Bytes that no Debezium wrote stop the feed with their place, and what came before is applied."""
     made = pipeline("capture-json", PARTS)
