@@ -28,6 +28,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "status": "Show where it stands: state, lag, position, progress.",
     "wait": "Return when the running daemon has caught up with now.",
     "verify": "Prove that both databases agree, row by row, while both are in use.",
+    "certificate": "Show the proof that both databases agree, or what it lacks.",
     "dlq": "List, show, retry or discard dead letters.",
     "capture": "Put the old database's changes into Kafka, in Debezium's format.",
     "resync": "Copy a table again beside the running feed.",

@@ -16,6 +16,8 @@ from replicator.commands import exits
 from replicator.commands.durations import Duration
 from replicator.commands.options import connector_of, file_argument, json_option, next_step, print_json
 from replicator.commands.show import counted, span
+from replicator.daemon.certifying import Issued, certify
+from replicator.daemon.checking import checks_of
 from replicator.daemon.logs import configure_logging
 from replicator.daemon.verifying import Wanted, report_document, verify_connector
 
@@ -23,6 +25,14 @@ if TYPE_CHECKING:
     from replicator.engine.verify.run import Report, Verification
 
 REFRESH_SECONDS: Final = 0.25
+SHOWN: Final = frozenset({"sql", "great_expectations"})
+"""Kinds of checks that are told one by one."""
+NOUNS: Final = {
+    "rows": "row count",
+    "foreign_key": "foreign key",
+    "unique": "deferrable key",
+    "sequence": "sequence",
+}
 
 
 class Percent(click.ParamType[float]):
@@ -88,12 +98,24 @@ def command(
     limit = connector.verify.rows_per_second_max if rate is None else rate or None
     wanted = Wanted(tables, where, sample, limit, patience)
     watch = _bars if sys.stderr.isatty() and not as_json else None
-    report = uvloop.run(verify_connector(connector, wanted, watch=watch))
+    issued: list[Issued] = []
+    report = uvloop.run(
+        verify_connector(
+            connector,
+            wanted,
+            watch=watch,
+            checks=checks_of(connector, wanted),
+            finished=certify(connector, wanted, issued),
+        )
+    )
     if as_json:
         print_json(report_document(report))
     else:
         for line in report_lines(report):
             click.echo(line)
+        for one in issued:
+            state = f"certificate {one.id}" if one.id else "no certificate: " + "; ".join(m.message for m in one.missing)
+            click.echo(state)
         next_step(*_next(report, file))
     ctx.exit(exits.DONE if report.ok else exits.FINDINGS)
 
@@ -112,6 +134,7 @@ def report_lines(report: Report) -> Iterator[str]:
         yield f"{sign} {table:<{width}}  {counted(counts.rows, 'row')}: {words}  ({span(counts.seconds)})"
         if counts.within:
             yield f"  {'':<{width}}  {counted(counts.within, 'value')} within the declared tolerance"
+    yield from check_lines(report)
     for name, columns in report.tolerances.items():
         yield from (f"  tolerance: {name}.{column} may differ by {most}" for column, most in columns.items())
     document = report_document(report)
@@ -121,10 +144,29 @@ def report_lines(report: Report) -> Iterator[str]:
         yield f"run {report.run} was interrupted, and went on here"
 
 
+def check_lines(report: Report) -> Iterator[str]:
+    """A line for each check that isn't ok, and for each of the business's own; the others are counted."""
+    quiet: dict[str, int] = {}
+    for check in report.checks:
+        if check["ok"] and check["kind"] not in SHOWN:
+            quiet[check["kind"]] = quiet.get(check["kind"], 0) + 1
+            continue
+        colour, sign = {True: ("green", "✔"), False: ("red", "✘"), None: ("yellow", "?")}[check["ok"]]
+        if check["ok"] is False and check["severity"] == "warn":
+            colour, sign = "yellow", "!"
+        yield f"{click.style(sign, fg=colour)} {check['name']}: {check['message']}"
+    if quiet:
+        told = ", ".join(counted(number, NOUNS[kind]) for kind, number in quiet.items())
+        yield f"{click.style('✔', fg='green')} {told}"
+
+
 def _next(report: Report, file: Path) -> tuple[str, str]:
     wrong = next((table for table, counts in sorted(report.tables.items()) if not counts.ok), None)
+    if wrong is None and not report.ok:
+        failed = next(check["name"] for check in report.checks if not check["ok"] and check["severity"] == "block")
+        return f"replicator verify {file}", f"the rows agree; once {failed!r} is mended"
     if wrong is None:
-        return f"replicator status {file}", "both sides agree"
+        return f"replicator certificate {file}", "both sides agree"
     counts = report.tables[wrong]
     if not (counts.missing or counts.extra or counts.different):
         return f"replicator verify {file} --table {wrong}", "some rows never stood still; try them again"

@@ -4,12 +4,12 @@ The only part that imports pydantic and yaml. Reads the files it is pointed at, 
 variables are handed in.
 """
 
+from replicator.config.checks import Check
 from replicator.config.fields import Address, TablePattern
 from replicator.config.load import load_connector, load_connectors, parse_connector
 from replicator.config.models import (
     Apply,
     Backfill,
-    Check,
     CommandRouter,
     Connector,
     Cutover,

@@ -341,19 +341,29 @@ ListenAddress = Annotated[
 ]
 
 
-def _existing_file(value: object, info: ValidationInfo) -> Path:
-    if not isinstance(value, str | Path) or not str(value).endswith(".py"):
-        raise expected("expected the path of a Python file")
-    folder = (info.context or {}).get("folder", Path())
-    path = Path(os.path.abspath(folder / value))  # noqa: PTH100 - resolve() fails on a loop of links
-    if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises on names that are too long
-        raise expected("no such file beside the connector")
-    return path
+def _existing_file(ending: str, what: str) -> Callable[[object, ValidationInfo], Path]:
+    def validate(value: object, info: ValidationInfo) -> Path:
+        if not isinstance(value, str | Path) or not str(value).endswith(ending):
+            raise expected(f"expected the path of a {what} file")
+        folder = (info.context or {}).get("folder", Path())
+        path = Path(os.path.abspath(folder / value))  # noqa: PTH100 - resolve() fails on a loop of links
+        if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises on names that are too long
+            raise expected("no such file beside the connector")
+        return path
+
+    return validate
 
 
 PythonFile = Annotated[
     Path,
-    BeforeValidator(_existing_file),
+    BeforeValidator(_existing_file(".py", "Python")),
     WithJsonSchema({"type": "string", "pattern": rf"\.py$|{REFERENCE_PATTERN}"}),
 ]
 """A Python file that exists, absolute; relative paths begin at the connector's folder (context key `folder`)."""
+
+JsonFile = Annotated[
+    Path,
+    BeforeValidator(_existing_file(".json", "JSON")),
+    WithJsonSchema({"type": "string", "pattern": rf"\.json$|{REFERENCE_PATTERN}"}),
+]
+"""A JSON file that exists, likewise."""

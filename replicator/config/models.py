@@ -13,6 +13,7 @@ from pydantic import Field, GetJsonSchemaHandler, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import core_schema
 
+from replicator.config.checks import Check
 from replicator.config.fields import (
     Address,
     BufferSize,
@@ -181,21 +182,6 @@ class Verify(Section):
         for place, most in self.tolerance.items():
             found.setdefault(place.table, {})[place.column] = most
         return found
-
-
-class Check(Section):
-    """A rule of the business: two queries that must agree, or one that must return no row."""
-
-    name: Text
-    old: Text | None = Field(default=None, description="SQL for the old database.")
-    upgraded: Text | None = Field(default=None, description="SQL for the upgraded database.")
-    severity: Literal["block", "warn"] = Field(
-        default="block", description="Whether a cutover is refused while it fails."
-    )
-
-    def _breaches(self) -> Iterable[Breach]:
-        if self.old is None and self.upgraded is None:
-            yield Breach((), "expected SQL in old, in upgraded, or in both")
 
 
 class NoRouter(Section):

@@ -48,7 +48,8 @@ _READERS: Final = 8
 _LOG: Final = structlog.get_logger("replicator.verify")
 
 Watch = Callable[[Verification], Awaitable[None]]
-Checks = Callable[[Report], Awaitable[None]]
+Checks = Callable[["Sequence[Mapping]", "Reached", Report], Awaitable[None]]
+Finished = Callable[["Mappings", Report], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,12 @@ class Wanted:
 
 
 async def verify_connector(
-    connector: Connector, wanted: Wanted, *, watch: Watch | None = None, checks: Checks | None = None
+    connector: Connector,
+    wanted: Wanted,
+    *,
+    watch: Watch | None = None,
+    checks: Checks | None = None,
+    finished: Finished | None = None,
 ) -> Report:
     """Verify, beside the running daemon, and store the report.
 
@@ -80,7 +86,8 @@ async def verify_connector(
         connector: its file.
         wanted: see `Wanted`.
         watch: shows progress, until cancelled.
-        checks: run the connector's own rules, and put their results into the report.
+        checks: looks at what else must hold of these mappings, and puts the results into the report.
+        finished: is awaited when the report is stored.
 
     Raises:
         ReplicatorError: CONFIG of an unknown table; CONNECTION, also when no daemon applies anything; what was done
@@ -118,8 +125,10 @@ async def verify_connector(
         )
         report = await _watched(verification, watch)
         if checks is not None:
-            await checks(report)
+            await checks(chosen, reached, report)
         await verification.finish(report, report_document(report))
+        if finished is not None:
+            await finished(mappings, report)
         return report
 
 

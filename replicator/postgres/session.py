@@ -99,6 +99,23 @@ def conninfo(dsn: str, purpose: str, *, connect_timeout: float = 10, **parameter
     )
 
 
+def conninfo_for_reading(dsn: str, purpose: str, statement_timeout: float) -> str:
+    """A connection string for another program: its sessions can't write, and find names in public.
+
+    Args:
+        dsn: the user's.
+        purpose: see `application_name`.
+        statement_timeout: seconds.
+
+    """
+    made = conninfo(dsn, purpose)
+    options = (
+        f"{psycopg.conninfo.conninfo_to_dict(made)['options']} -c default_transaction_read_only=on "
+        f"-c search_path=pg_catalog,public -c statement_timeout={max(1, round(statement_timeout * 1000))}"
+    )
+    return make_conninfo(made, options=options)
+
+
 def _escaped(value: str) -> str:
     """Libpq's `options` splits at spaces that no backslash precedes."""
     return value.replace("\\", "\\\\").replace(" ", "\\ ")
