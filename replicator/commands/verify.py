@@ -13,6 +13,7 @@ import click
 import uvloop
 
 from replicator.commands import exits
+from replicator.commands.certificate import command_line
 from replicator.commands.durations import Duration
 from replicator.commands.options import connector_of, file_argument, json_option, next_step, print_json
 from replicator.commands.show import counted, span
@@ -88,8 +89,9 @@ def command(
     """Compare both databases, row by row, while both are in use; a difference is reported only when it is proven.
 
     Reads both sides and changes neither; findings are kept in replicator.divergence of the upgraded database. The
-    daemon must be running. A run that was interrupted goes on where it was. Exit code 1 when anything differs, or could
-    not be decided.
+    daemon must be running. A run that was interrupted goes on where it was. Then its checks are looked at; when all of
+    it is right, a certificate is issued. Exit code 1 when anything differs, or could not be decided, or a check that
+    blocks is not ok.
     """
     if where is not None and len(tables) != 1:
         raise click.UsageError("--where is SQL on one old table: name it, or its upgraded one, with --table")
@@ -109,14 +111,13 @@ def command(
         )
     )
     if as_json:
-        print_json(report_document(report))
+        print_json({**report_document(report), "certificate": issued[0].id if issued else None})
     else:
         for line in report_lines(report):
             click.echo(line)
-        for one in issued:
-            state = f"certificate {one.id}" if one.id else "no certificate: " + "; ".join(m.message for m in one.missing)
-            click.echo(state)
-        next_step(*_next(report, file))
+        for line in _certificate(issued):
+            click.echo(line)
+        next_step(*_next(report, issued, file))
     ctx.exit(exits.DONE if report.ok else exits.FINDINGS)
 
 
@@ -160,7 +161,16 @@ def check_lines(report: Report) -> Iterator[str]:
         yield f"{click.style('✔', fg='green')} {told}"
 
 
-def _next(report: Report, file: Path) -> tuple[str, str]:
+def _certificate(issued: list[Issued]) -> Iterator[str]:
+    for one in issued:
+        if one.id is not None:
+            yield f"{click.style('✔', fg='green')} certificate {one.id} issued"
+        yield from (f"no certificate: {lack.message}" for lack in one.missing)
+
+
+def _next(report: Report, issued: list[Issued], file: Path) -> tuple[str, str]:
+    for lack in (lack for one in issued for lack in one.missing):
+        return command_line(lack, file), lack.message
     wrong = next((table for table, counts in sorted(report.tables.items()) if not counts.ok), None)
     if wrong is None and not report.ok:
         failed = next(check["name"] for check in report.checks if not check["ok"] and check["severity"] == "block")
