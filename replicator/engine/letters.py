@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Sequence, Sized
 from typing import TYPE_CHECKING
 
 from replicator.engine.apply import Applied, Applier, stripe
@@ -47,7 +47,8 @@ class LetterDesk:
         """Apply the aggregates of these dead letters again, each with all that waits of it.
 
         A keyed aggregate is derived from the source as it is now: what waits is in it already, and later events are
-        applied over it. Rows of a table without a key are applied from the letters, in order.
+        applied over it. Rows of a table without a key are applied from the letters, in order. Letters that don't wait
+        any more are none to apply: the same request, begun by a process that has died since, may have freed them.
 
         Args:
             ids: of some of their letters.
@@ -68,7 +69,7 @@ class LetterDesk:
                     await self._derive(tx, mapping, key, xids)
                 await tx.unpark([letter.id for letter in group])
             self._freed(name, key)
-        return f"applied again: {_keys(len(groups))}"
+        return f"applied again: {_done(groups, letters, ids)}"
 
     async def discard(self, ids: Collection[int]) -> str:
         """Forget these dead letters and all that waits behind them."""
@@ -78,7 +79,7 @@ class LetterDesk:
             async with self._target.transaction(self._lane.number) as tx:
                 await tx.discard([letter.id for letter in group])
             self._freed(name, key)
-        return f"discarded: {_keys(len(groups))}"
+        return f"discarded: {_done(groups, letters, ids)}"
 
     def _freed(self, name: str, key: Key) -> None:
         self._parking.parked.pop((name, key), None)
@@ -111,25 +112,15 @@ class LetterDesk:
             await self._applier.apply(tx, prepared, Applied())
 
 
-def _keys(count: int) -> str:
-    return "1 parked key" if count == 1 else f"{count} parked keys"
+def _done(groups: Sized, letters: Sequence[DeadLetter], ids: Collection[int]) -> str:
+    keys = "1 parked key" if len(groups) == 1 else f"{len(groups)} parked keys"
+    gone = len(set(ids) - {letter.id for letter in letters})
+    return f"{keys} ({gone} of {len(set(ids))} dead letters had been freed before)" if gone else keys
 
 
 def _groups(letters: Sequence[DeadLetter], ids: Collection[int]) -> dict[tuple[str, Key], list[DeadLetter]]:
-    """The keys that these letters stand for, each with all its letters in order.
-
-    Raises:
-        ReplicatorError: CONFIG, naming ids that are not parked.
-
-    """
+    """The keys that these letters stand for, each with all its letters in order."""
     wanted = set(ids)
-    unknown = wanted - {letter.id for letter in letters}
-    if unknown:
-        raise ReplicatorError(
-            "no such dead letter: " + ", ".join(str(one) for one in sorted(unknown)),
-            kind=ErrorKind.CONFIG,
-            hint="`replicator dlq list` shows what is parked",
-        )
     keys = {(letter.mapping, letter.key) for letter in letters if letter.id in wanted}
     groups: dict[tuple[str, Key], list[DeadLetter]] = {}
     for letter in letters:
