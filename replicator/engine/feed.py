@@ -134,9 +134,9 @@ class Feed:
     async def reload_letters(self) -> None:
         """Take the dead letter queue as it stands now: other processes of a group park and free keys, too.
 
-        What they parked a moment ago is unknown here until then, and does no harm: a row's changes lie in one partition,
-        which one process has at a time (see `_read_again`). Only an aggregate of several tables has changes elsewhere,
-        and those make it be derived from the source as it is, which is never older than what waits.
+        What they parked a moment ago is unknown here until then, and does no harm: a row's changes lie in one
+        partition, which one process has at a time (see `_read_again`). Only an aggregate of several tables has changes
+        elsewhere; for those it is derived from the source as it is, which is never older than what waits.
         """
 
         async def reload() -> str:
