@@ -94,12 +94,7 @@ async def verify_connector(
             until then is kept, and the next run goes on with it.
 
     """
-    old, upgraded = (
-        PostgresVersionedReader(
-            dsn, f"{connector.name}/verify", connector=connector.name, feed=FORWARD, connections_max=_READERS
-        )
-        for dsn in (old_dsn(connector), upgraded_dsn(connector))
-    )
+    old, upgraded = (_reader(connector, dsn) for dsn in (old_dsn(connector), upgraded_dsn(connector)))
     async with AsyncExitStack() as stack:
         for reader in (old, upgraded):
             stack.push_async_callback(reader.close)
@@ -117,10 +112,7 @@ async def verify_connector(
             tolerances=connector.verify.tolerances,
             scope=_scope(chosen, wanted),
             pace=Pace(wanted.rows_per_second_max),
-            settings=PassSettings(
-                min(connector.backfill.chunk_rows, CHUNK_ROWS_MAX),
-                patience=Patience(seconds=wanted.patience_seconds),
-            ),
+            settings=_settings(connector, wanted),
             clock=time.time,
         )
         report = await _watched(verification, watch)
@@ -130,6 +122,16 @@ async def verify_connector(
         if finished is not None:
             await finished(mappings, report)
         return report
+
+
+def _reader(connector: Connector, dsn: str) -> PostgresVersionedReader:
+    name = f"{connector.name}/verify"
+    return PostgresVersionedReader(dsn, name, connector=connector.name, feed=FORWARD, connections_max=_READERS)
+
+
+def _settings(connector: Connector, wanted: Wanted) -> PassSettings:
+    patience = Patience(seconds=wanted.patience_seconds)
+    return PassSettings(min(connector.backfill.chunk_rows, CHUNK_ROWS_MAX), patience=patience)
 
 
 def _scope(chosen: Sequence[Mapping], wanted: Wanted) -> Scope:
