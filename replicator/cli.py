@@ -29,6 +29,8 @@ COMMANDS: Final[Mapping[str, str]] = {
     "wait": "Return when the running daemon has caught up with now.",
     "verify": "Prove that both databases agree, row by row, while both are in use.",
     "certificate": "Show the proof that both databases agree, or what it lacks.",
+    "repair": "Derive again what verify has found to differ, beside the running feed.",
+    "rederive": "Derive again what a changed transform makes otherwise, and nothing else.",
     "dlq": "List, show, retry or discard dead letters.",
     "capture": "Put the old database's changes into Kafka, in Debezium's format.",
     "resync": "Copy a table again beside the running feed.",

@@ -28,6 +28,7 @@ def status_lines(document: dict[str, Any]) -> list[str]:
         *_tables(document.get("tables") or {}),
         *_stale(document.get("stale") or {}),
         *_verification(document.get("verification") or {}),
+        *_changed(document.get("transform_changed") or {}),
         *_error(document),
     ]
 
@@ -165,6 +166,14 @@ def _verification(known: dict[str, Any]) -> list[str]:
     if known.get("error"):
         lines.append(click.style(f"    it failed, and is tried again: {known['error']['message']}", fg="yellow"))
     return lines
+
+
+def _changed(mappings: dict[str, float]) -> list[str]:
+    now = time.time()
+    return [
+        click.style(f"  {name} needs a rederive: its transform changed {span(max(0.0, now - since))} ago", fg="yellow")
+        for name, since in mappings.items()
+    ]
 
 
 def _error(document: dict[str, Any]) -> list[str]:

@@ -180,7 +180,7 @@ def _next(report: Report, issued: list[Issued], file: Path) -> tuple[str, str]:
     counts = report.tables[wrong]
     if not (counts.missing or counts.extra or counts.different):
         return f"replicator verify {file} --table {wrong}", "some rows never stood still; try them again"
-    return f"replicator resync {file} {wrong}", "its findings are in replicator.divergence of the upgraded database"
+    return f"replicator repair {file}", "its findings are in replicator.divergence of the upgraded database"
 
 
 async def _bars(verification: Verification) -> None:

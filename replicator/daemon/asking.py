@@ -8,9 +8,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from replicator.daemon.databases import FORWARD
+from replicator.config import KafkaStream
+from replicator.daemon.databases import FORWARD, upgraded_dsn
 from replicator.daemon.inspection import Ends, open_ends
 from replicator.errors import ErrorKind, ReplicatorError
+from replicator.postgres.job_state import JobState
 
 if TYPE_CHECKING:
     from replicator.config import Connector
@@ -57,7 +59,7 @@ async def ask_letters(connector: Connector, ids: Collection[int], kind: str, tim
 
     """
     async with open_ends(connector) as ends:
-        await _begun(ends)
+        await begun(ends)
         request = await ends.state.ask_letters(FORWARD, ids, kind)
         return await _answer(ends, request, timeout_seconds)
 
@@ -70,18 +72,41 @@ async def ask_resync(connector: Connector, tables: Collection[str], timeout_seco
 
     """
     async with open_ends(connector) as ends:
-        await _begun(ends)
+        await begun(ends)
         request = await ends.state.ask(FORWARD, "resync", {"mappings": list(tables)})
         return await _answer(ends, request, timeout_seconds)
 
 
-async def _begun(ends: Ends) -> None:
+async def begun(ends: Ends) -> None:
+    """Refuse to ask where nobody has begun, so that nobody would answer.
+
+    Raises:
+        ReplicatorError: CONFIG.
+
+    """
     if await ends.feed() is None:
         raise ReplicatorError(
             f"connector {ends.connector.name} has not begun: the upgraded database knows nothing of it",
             kind=ErrorKind.CONFIG,
             hint="Start it with `replicator run`",
         )
+
+
+async def served(ends: Ends) -> bool:
+    """Whether a daemon runs, as far as the databases can tell: it reads the slot, or is of a group that reads a log."""
+    connector = ends.connector
+    if isinstance(connector.stream, KafkaStream):
+        jobs = JobState(upgraded_dsn(connector), connector.name)
+        return await jobs.anybody(f"{connector.name}/{FORWARD}/leader")
+    slot = await ends.slot()
+    return slot is not None and slot.holder_pid is not None
+
+
+def unserved(request: int) -> str:
+    """What is said then."""
+    return (
+        f"no daemon runs this connector, or it has failed: request {request} waits, and the next start carries it out"
+    )
 
 
 async def _answer(ends: Ends, request: Request, timeout_seconds: float) -> Answer:
@@ -96,13 +121,8 @@ async def _answer(ends: Ends, request: Request, timeout_seconds: float) -> Answe
         seconds = time.monotonic() - began
         if now.status == "new" and seconds >= UNHEARD_SECONDS and not unheard:
             unheard = True
-            slot = await ends.slot()
-            if slot is None or slot.holder_pid is None:
-                message = (
-                    f"no daemon runs this connector, or it has failed: request {request.id} waits, and the next start "
-                    "carries it out"
-                )
-                return Answer(done=False, message=message, request=request.id)
+            if not await served(ends):
+                return Answer(done=False, message=unserved(request.id), request=request.id)
         if seconds >= timeout_seconds:
             what = "has not been begun" if now.status == "new" else "is being carried out"
             return Answer(done=False, message=f"request {request.id} {what}; it goes on", request=request.id)

@@ -14,6 +14,7 @@ from replicator.engine.derive import AggregateReader
 from replicator.errors import ErrorKind, ReplicatorError
 from replicator.lawcheck import LawCheck
 from replicator.postgres.catalog import read_catalog
+from replicator.postgres.digest_state import PostgresDigestStore
 from replicator.postgres.facts import read_facts, read_money_digits
 from replicator.postgres.reader import PostgresReader
 from replicator.postgres.session import connect
@@ -22,11 +23,13 @@ from replicator.transforms import load_transforms
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator
+    from collections.abc import Mapping as MappingOf
     from typing import Any
 
     from replicator.assess import Assessment
     from replicator.assess.log_facts import StreamFacts
     from replicator.config import Connector
+    from replicator.copies import MappingDigest
     from replicator.lawcheck import LawReport
     from replicator.mapping import Mapping, Mappings, SourceAggregate
     from replicator.postgres.state import FeedState
@@ -79,7 +82,29 @@ async def assess_connector(connector: Connector) -> Assessment:
             problems=problems.found,
             started=bool(feeds),
         )
-    return replace(assessment, findings=sort_findings((*assessment.findings, *no_way_back)))
+    store = PostgresDigestStore(upgraded_dsn(connector), connector.name, FORWARD)
+    changed = tuple(_transforms_changed(forward, await store.mapping_digests()))
+    return replace(assessment, findings=sort_findings((*assessment.findings, *no_way_back, *changed)))
+
+
+def _transforms_changed(mappings: Mappings, known: MappingOf[str, MappingDigest]) -> Iterator[Finding]:
+    """Mappings whose rows are not all by the transform that the files have now."""
+    for mapping in mappings.all:
+        digest = known.get(mapping.name)
+        if digest is None or (not digest.mixed and digest.digest == mapping.digest):
+            continue
+        runs = "rows from before are by the former one"
+        if digest.now != mapping.digest:
+            runs = "the daemon that ran last wrote by the former one"
+        yield Finding(
+            Level.WARN,
+            "transform_changed",
+            str(mapping.root.table.name),
+            f"its transform has changed, and {runs}",
+            f"Once the daemon runs it: replicator rederive FILE --table {mapping.name} "
+            "(--dry-run counts what would be written)",
+            mapping.name,
+        )
 
 
 async def _stream_facts(

@@ -20,6 +20,7 @@ from replicator.engine.backfill import JOB
 from replicator.errors import ErrorKind, ReplicatorError
 from replicator.events import Position
 from replicator.postgres.backfill_state import PostgresBackfillStore
+from replicator.postgres.digest_state import PostgresDigestStore
 from replicator.postgres.heartbeat import beat
 from replicator.postgres.probe import Probe
 from replicator.postgres.schema_state import PostgresSchemaStore
@@ -138,6 +139,10 @@ async def _fill(status: FeedStatus, feed: FeedState, connector: Connector) -> No
     store = PostgresBackfillStore(upgraded_dsn(connector), connector.name, FORWARD)
     schema = PostgresSchemaStore(upgraded_dsn(connector), connector.name, FORWARD)
     status.stale = {stale.mapping: stale.reason for stale in await schema.stale()}
+    digests = await PostgresDigestStore(upgraded_dsn(connector), connector.name, FORWARD).mapping_digests()
+    status.transform_changed = {
+        name: one.writes_since or one.since for name, one in sorted(digests.items()) if one.mixed
+    }
     for name, copied in (await store.load(JOB)).items():
         table = TableBackfill(name, rows_done=copied.rows, chunks_done=len(copied.chunks))
         table.state = BackfillState.DONE if copied.complete else BackfillState.COPYING

@@ -15,14 +15,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from replicator.daemon.checks import refuse_losses
 from replicator.daemon.databases import FORWARD, old_dsn, upgraded_dsn
+from replicator.daemon.digests import DigestGuard
 from replicator.daemon.parts import Parts, open_parts
+from replicator.daemon.repairing import RepairDesk
 from replicator.daemon.requests import LetterWatch, RequestDesk
 from replicator.daemon.schema import SchemaGuard
 from replicator.daemon.streaming import Streaming, StreamingOptions, unless_stopped
@@ -99,6 +101,7 @@ class _Session:
         self._follows = False
         self._mappings: Mappings
         self._schema: SchemaGuard
+        self._digests: DigestGuard
 
     async def prepare(self) -> None:
         """Compile, take over (in a group: lead it, or follow who does), and see that no change will be missed."""
@@ -110,9 +113,11 @@ class _Session:
         self._status.declare(str(table.name) for table in self._mappings.target_tables)
         self._status.clock_offset = await clock_offset(old_dsn(connector), connector.name)
         self._schema = SchemaGuard(parts, self._mappings, self._status)
+        self._digests = DigestGuard(parts, self._mappings, self._status)
         checkpoints = await parts.target.take_over(parts.intake.lanes)
         if parts.intake.group and not await self._lead_unless_copied():
             self._follows = True
+            await self._digests.begin(await parts.store.load(JOB), begun=True, leads=False)
             return
         await self._enter(State.PREPARING)
         await self._make_ready(checkpoints)
@@ -157,6 +162,7 @@ class _Session:
         copies = await parts.store.load(JOB)
         begun = bool(copies) or any(one.position is not None for one in checkpoints)
         await self._look(copies, begun=begun)
+        await self._digests.begin(copies, begun=begun)
         wanted = connector.backfill.enabled
         extended = await parts.intake.ready(self._mappings, checkpoints, copied=copies.keys(), copies=wanted)
         if extended or self._left(copies):
@@ -218,7 +224,7 @@ class _Session:
                 await parts.intake.may_copy_again(resync.find(table))  # refused, or unknown: before anything is done
             return "; ".join([await self._copy_again(table, resync, streaming) for table in tables])
 
-        desk = RequestDesk(upgraded_dsn(connector), connector.name, FORWARD, feed, copy_again)
+        desk = self._desk(feed, copy_again)
         letters = LetterWatch(upgraded_dsn(connector), connector.name, feed)
         streaming = Streaming(
             feed,
@@ -250,18 +256,31 @@ class _Session:
             proves=parts.intake.proves,
         )
 
+    def _desk(self, feed: Feed, copy_again: Callable[[Sequence[str]], Awaitable[str]]) -> RequestDesk:
+        parts = self._parts
+        return RequestDesk(
+            upgraded_dsn(parts.connector),
+            parts.connector.name,
+            FORWARD,
+            feed,
+            resync=copy_again,
+            jobs=RepairDesk(parts, self._mappings, feed, self._digests, self._status).jobs,
+        )
+
     async def _copy_again(self, table: str, resync: Resync, streaming: Streaming) -> str:
         """A resync of one table; returns what was done, when the target agrees."""
         answer = ""
+        mapping = resync.find(table).name
 
         async def copy() -> None:
             nonlocal answer
             done = await resync.run(table)
+            await self._digests.complete(mapping)
             await self._enter(State.CATCHING_UP)
             await streaming.settled(done.insert_lsn)
             answer = f"{table}: {done.rows:,} rows copied again, {done.deleted:,} deleted"
 
-        await self._schema.resynced(resync.find(table).name, copy)
+        await self._schema.resynced(mapping, copy)
         return answer
 
     def _deferred(self, feed: Feed) -> DeferredAggregates:
@@ -313,7 +332,9 @@ class _Session:
         await self._parts.target.lead()
         self._follows = False
         self._log.info("leading")
-        await self._look(await self._parts.store.load(JOB), begun=True)
+        copies = await self._parts.store.load(JOB)
+        await self._look(copies, begun=True)
+        await self._digests.begin(copies, begun=True)
         await self._enter(self._status.state)
 
     async def _enter(self, state: State) -> None:

@@ -15,6 +15,7 @@ from replicator.engine.feed import FeedSettings
 from replicator.engine.lane import LaneSettings
 from replicator.postgres.backfill_state import PostgresBackfillStore
 from replicator.postgres.copying import PostgresChunkTarget
+from replicator.postgres.digest_state import PostgresDigestStore
 from replicator.postgres.partition_ledger import PartitionLedger
 from replicator.postgres.reader import PostgresReader
 from replicator.postgres.schema_state import PostgresSchemaStore
@@ -42,6 +43,7 @@ class Parts:
         store: progress of copies, in the target.
         chunks: writes of copies.
         schema: what the schema watch has seen, in the target.
+        digests: by which transforms its rows are, in the target.
 
     """
 
@@ -52,6 +54,7 @@ class Parts:
     store: PostgresBackfillStore
     chunks: PostgresChunkTarget
     schema: PostgresSchemaStore
+    digests: PostgresDigestStore
 
     async def mappings(self) -> Mappings:
         """What the forward feed does, from the connector, its transforms and both catalogs as they are now.
@@ -118,8 +121,9 @@ async def open_parts(connector: Connector, former: Holder | None = None) -> Asyn
     )
     store = PostgresBackfillStore(upgraded, connector.name, FORWARD)
     schema = PostgresSchemaStore(upgraded, connector.name, FORWARD)
+    digests = PostgresDigestStore(upgraded, connector.name, FORWARD)
     try:
-        yield Parts(connector, intake, reader, target, store, PostgresChunkTarget(), schema)
+        yield Parts(connector, intake, reader, target, store, PostgresChunkTarget(), schema, digests)
     finally:
         await intake.close()
         if ledger is not None:

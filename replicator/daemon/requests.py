@@ -1,4 +1,4 @@
-"""What operators ask of a running feed: dead letters again or away, a table once more.
+"""What operators ask of a running feed: dead letters again or away, a table once more, what differs derived again.
 
     command line ──row + NOTIFY──▶ replicator.request ──▶ here, one after the other ──▶ outcome in the row
 
@@ -8,12 +8,15 @@ A request that a dead daemon had begun is carried out again: each can be repeate
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Final
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
 from replicator.errors import Action, ErrorKind, ReplicatorError
+from replicator.postgres.job_state import JobState
 from replicator.postgres.state import Request, open_state
 
 if TYPE_CHECKING:
@@ -21,6 +24,48 @@ if TYPE_CHECKING:
 
 LOOK_SECONDS: Final = 10.0
 """Requests are looked for this often even when nobody has told of one."""
+TELL_SECONDS: Final = 0.5
+"""Between two reports of how far a job is."""
+
+
+class Tell:
+    """Says how far a job is, to whoever has asked for it; not more often than anybody reads it.
+
+    Args:
+        jobs: where it is said.
+        request: its number.
+
+    """
+
+    def __init__(self, jobs: JobState, request: int) -> None:
+        self._jobs = jobs
+        self._request = request
+        self._told_at = -TELL_SECONDS
+
+    async def __call__(self, detail: Mapping[str, Any], *, last: bool = False) -> None:
+        """Say it; what came of it (`last`) in any case."""
+        now = time.monotonic()
+        if last or now - self._told_at >= TELL_SECONDS:
+            self._told_at = now
+            await self._jobs.tell(self._request, detail)
+
+
+@dataclass(frozen=True)
+class Done:
+    """What came of a job.
+
+    Attributes:
+        message: for people.
+        detail: for scripts.
+
+    """
+
+    message: str
+    detail: Mapping[str, Any]
+
+
+Job = Callable[[Mapping[str, Any], Tell], Awaitable[Done]]
+"""Carries out a request with this payload."""
 
 
 class LetterWatch:
@@ -68,17 +113,27 @@ class RequestDesk:
         connector, feed_name: whose requests.
         feed: running.
         resync: copies tables again, and returns what was done when the target agrees.
+        jobs: what else can be asked for, by kind.
 
     """
 
     def __init__(
-        self, dsn: str, connector: str, feed_name: str, feed: Feed, resync: Callable[[Sequence[str]], Awaitable[str]]
+        self,
+        dsn: str,
+        connector: str,
+        feed_name: str,
+        feed: Feed,
+        *,
+        resync: Callable[[Sequence[str]], Awaitable[str]],
+        jobs: Mapping[str, Job],
     ) -> None:
         self._dsn = dsn
         self._connector = connector
         self._feed_name = feed_name
         self._feed = feed
         self._resync = resync
+        self._jobs = jobs
+        self._told = JobState(dsn, connector)
         self._woken = asyncio.Event()
         self._log = structlog.get_logger("replicator.daemon").bind(connector=connector, feed=feed_name)
 
@@ -125,6 +180,12 @@ class RequestDesk:
             return await self._feed.discard(request.payload["ids"])
         if request.kind == "resync":
             return await self._resync(request.payload["mappings"])
+        job = self._jobs.get(request.kind)
+        if job is not None:
+            tell = Tell(self._told, request.id)
+            done = await job(request.payload, tell)
+            await tell(done.detail, last=True)
+            return done.message
         raise ReplicatorError(f"this daemon knows no request of kind {request.kind!r}", kind=ErrorKind.CONFIG)
 
 

@@ -54,6 +54,7 @@ def feed_document(status: FeedStatus, now: float) -> dict[str, Any]:
         "stale": dict(status.stale),
         "verification": verify_document(status.verify, now),
         "error": trouble_document(status.trouble),
+        "transform_changed": dict(status.transform_changed),
         "retry_at": status.retry_at,
     }
 

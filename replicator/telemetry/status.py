@@ -206,6 +206,8 @@ class FeedStatus:
         backlog_offsets: Kafka records not yet read; None for a slot.
         backfill: by source table name.
         stale: mappings that need a resync, because rows may have changed without an event; with the reason.
+        transform_changed: mappings that have rows by a transform from before it changed; since when, by the target's
+            clock: they need a rederive.
         trouble: the error that is being retried, or that stopped the feed; None when all is well.
         retry_at: when the next attempt begins; None when none is waited for.
         verify: what is known of verification.
@@ -237,6 +239,7 @@ class FeedStatus:
     backlog_offsets: int | None = None
     backfill: dict[str, TableBackfill] = field(default_factory=dict)
     stale: dict[str, str] = field(default_factory=dict)
+    transform_changed: dict[str, float] = field(default_factory=dict)
     trouble: Trouble | None = None
     retry_at: float | None = None
     batch_rows: Histogram = field(default_factory=_rows)

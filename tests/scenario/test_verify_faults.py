@@ -152,7 +152,7 @@ def test_a_declared_tolerance_is_reported(filled: Migration) -> None:
     process = filled.command("verify", "FILE", "--table", "public.plain")
     assert 1 == process.wait()
     assert "tolerance: public.plain.price may differ by 0.01" in process.stdout
-    assert f"Next: replicator resync {filled.connector} public.plain" in process.stdout
+    assert f"Next: replicator repair {filled.connector}" in process.stdout
 
 
 def test_the_json_has_the_promised_shape(filled: Migration) -> None:

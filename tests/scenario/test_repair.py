@@ -1,0 +1,110 @@
+"""`replicator repair`: what verify has found is derived again by the running daemon, and nothing else is touched."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.fix_migration import Migrate, Migration
+from tests.scenario.test_verify import findings, verify
+from tests.scenario.test_verify_kinds import OLD, TABLES, TRANSFORMS, UPGRADED
+
+pytestmark = [pytest.mark.timeout(240)]
+
+DAMAGE = """
+    UPDATE orders SET notes = notes[2:] || notes[1] WHERE body = 'body 7';
+    DELETE FROM order_tags WHERE order_id = (SELECT id FROM orders WHERE body = 'body 8') AND tag = 'a';
+    INSERT INTO order_tags (order_id, tag) SELECT id, 'new' FROM orders WHERE body = 'body 9';
+    INSERT INTO order_tags (order_id, tag) VALUES ('00000000-0000-0000-0000-000000000001', 'orphan');
+    INSERT INTO orders (id, body) VALUES ('00000000-0000-0000-0000-000000000002', 'nobody knows it');
+    UPDATE orders SET follows = NULL WHERE body = 'body 11';
+    UPDATE shipments SET order_id = (SELECT order_id FROM shipments WHERE id = 1) WHERE id = 2;
+    INSERT INTO parties VALUES (8, 'person', 'a deleted one'), (9001, 'other', 'nobodys');
+    DELETE FROM parties WHERE id = 102;
+    UPDATE parties SET kind = 'firm' WHERE id = 5;
+    INSERT INTO drafts (id, title) VALUES (3.5, 'filtered');
+    UPDATE drafts SET seen = seen + interval '1 microsecond' WHERE id = 4.5;
+    DELETE FROM words WHERE ctid = (SELECT min(ctid) FROM words WHERE draft_id = 5.5 AND word = 'twice');
+    INSERT INTO words VALUES (7.5, 'twice');
+    INSERT INTO lines (draft_id, line) VALUES (1000.5, 'orphan');
+    DELETE FROM clicks WHERE ctid = (SELECT min(ctid) FROM clicks);
+    UPDATE readings SET value = '1.0000001' WHERE place = 'place 3' AND at = '2024-01-04';
+"""
+ROWS = """
+    SELECT 'orders', o::text, o.xmin::text FROM orders o UNION ALL SELECT 'order_tags', t::text, xmin::text
+    FROM order_tags t UNION ALL SELECT 'shipments', s::text, xmin::text FROM shipments s UNION ALL
+    SELECT 'parties', p::text, xmin::text FROM parties p UNION ALL SELECT 'drafts', d::text, xmin::text FROM drafts d
+    UNION ALL SELECT 'words', w::text, xmin::text FROM words w UNION ALL
+    SELECT 'lines', l::text, xmin::text FROM lines l UNION ALL SELECT 'readings', r::text, xmin::text FROM readings r
+"""
+TOUCHED = 100
+"""Far more rows than the damaged aggregates have, far fewer than there are."""
+
+
+def damage(shop: Migration, script: str) -> None:
+    """Change the upgraded side behind the daemon's back."""
+    for statement in script.strip().split(";\n"):
+        shop.upgraded.execute(statement)
+
+
+def rows(shop: Migration) -> set[tuple[Any, ...]]:
+    """Every row of the upgraded side, with the transaction that wrote it."""
+    return set(shop.upgraded.execute(ROWS))
+
+
+def repair(shop: Migration, *options: str, code: int) -> dict[str, Any]:
+    """Run the command; returns its JSON."""
+    process = shop.command("repair", "FILE", "--json", *options)
+    assert code == process.wait(120), process.story()
+    document: dict[str, Any] = json.loads(process.stdout)
+    return document
+
+
+def test_each_kind_of_damage_is_repaired(migrate: Migrate) -> None:
+    """A dry run counts and changes nothing; without anybody to ask nothing is done; then what differs is derived again,
+    with the surrogate keys that it had, and nothing else; a table without a key is left to a resync.
+    """
+    shop = migrate(
+        old_schema=OLD, upgraded_schema=UPGRADED, tables=TABLES, transforms=TRANSFORMS,
+        options="cutover: {reverse: off}",
+    )  # fmt: skip
+    shop.streaming()
+    shop.catch_up()
+    assert [] == repair(shop, "--yes", code=0)["tables"]
+    shop.upgraded.execute("UPDATE order_tags SET votes = 5")
+    before = rows(shop)
+    damage(shop, DAMAGE)
+    damaged = rows(shop)
+    verify(shop, code=1)
+    planned = repair(shop, "--dry-run", code=0)
+
+    by_table = {one["table"].removeprefix("public."): one for one in planned["tables"]}
+    assert {"INSERT": 1, "DELETE": 2} == by_table["order_tags"]["statements"]
+    assert {"UPDATE": 2, "DELETE": 1} == by_table["orders"]["statements"]
+    assert {"UPDATE": [["2"]]} == by_table["shipments"]["keys"]
+    assert {"INSERT": [["102"]], "DELETE": [["5"], ["8"]], "UPDATE": [["5"]]} == {
+        statement: sorted(keys) for statement, keys in by_table["parties"]["keys"].items()
+    }
+    assert ({}, 1) == (by_table["clicks"]["statements"], by_table["clicks"]["without_key"])
+    process = shop.command("repair", "FILE")
+    assert 2 == process.wait()
+    assert "say --yes" in process.story()
+    assert "public.orders  1 DELETE, 2 UPDATE" in process.stdout
+    assert damaged == rows(shop)
+
+    document = repair(shop, "--yes", code=1)
+    assert {"without_key": 1} == document["left"], document["rows"]
+    assert [("public.clicks", "without_key")] == [(row["table"], row["why"]) for row in document["rows"]]
+    assert ["clicks"] == [one[0] for one in findings(shop)]
+    after = rows(shop)
+    assert 0 < len(after - before) < TOUCHED
+    ((lost,),) = shop.upgraded.execute("SELECT id FROM orders WHERE body = 'body 8'")  # its tag is a new row
+
+    def texts(of: set[tuple[Any, ...]]) -> set[tuple[str, str]]:
+        return {(table, text) for table, text, _ in of if f",{lost},a," not in text}
+
+    assert texts(before) | {("parties", "(9001,other,nobodys)")} == texts(after)
+    process = shop.command("resync", "FILE", "public.clicks")
+    assert 0 == process.wait(), process.story()
+    verify(shop, code=0)
+    assert set() == findings(shop)
