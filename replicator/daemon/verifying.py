@@ -99,8 +99,7 @@ async def verify_connector(
         for reader in (old, upgraded):
             stack.push_async_callback(reader.close)
         mappings = await mappings_of(connector, old, upgraded)
-        chosen = choose(mappings, wanted.tables)
-        _refuse_where(chosen, wanted)
+        chosen = _chosen(mappings, wanted)
         store = await stack.enter_async_context(open_verify_store(upgraded_dsn(connector), connector.name, FORWARD))
         reached = await stack.enter_async_context(reached_by_target(connector, mappings))
         verification = Verification(
@@ -189,13 +188,15 @@ def choose(mappings: Mappings, tables: Sequence[str]) -> list[Mapping]:
     return chosen
 
 
-def _refuse_where(chosen: Sequence[Mapping], wanted: Wanted) -> None:
+def _chosen(mappings: Mappings, wanted: Wanted) -> list[Mapping]:
+    chosen = choose(mappings, wanted.tables)
     if wanted.where is not None and (len(chosen) != 1 or chosen[0].multiset):
         raise ReplicatorError(
             "a condition needs one table that has a key",
             kind=ErrorKind.CONFIG,
             hint="nothing was done; name one with --table, or leave --where out",
         )
+    return chosen
 
 
 def _named(mapping: Mapping, name: str) -> bool:
