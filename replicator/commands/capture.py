@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 import uvloop
 
+from replicator.commands.collecting import collect_seldom
 from replicator.commands.options import connector_of, file_argument, logging_options
-from replicator.commands.run import collect_seldom
 from replicator.config import Address, Connector
 from replicator.daemon.capturing import CAPTURE, CaptureLifecycle
 from replicator.daemon.logs import configure_logging

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 import uvloop
 
+from replicator.commands.collecting import collect_seldom
 from replicator.commands.options import connectors_of, file_argument, logging_options
 from replicator.daemon.lifecycle import Lifecycle
 from replicator.daemon.logs import configure_logging
@@ -52,13 +52,3 @@ def command(ctx: click.Context, file: Path, *, until: str | None, log_format: Lo
 
     collect_seldom()
     ctx.exit(uvloop.run(run()))
-
-
-def collect_seldom() -> None:
-    """Tell the garbage collector what this process is like: a fifth of a row's CPU time goes into looking for cycles.
-
-    What was loaded so far stays for good. Rows on their way are tuples by the ten thousand, without a cycle among them.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)

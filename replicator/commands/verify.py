@@ -14,6 +14,7 @@ import uvloop
 
 from replicator.commands import exits
 from replicator.commands.certificate import command_line
+from replicator.commands.collecting import collect_seldom
 from replicator.commands.durations import Duration
 from replicator.commands.options import connector_of, file_argument, json_option, next_step, print_json
 from replicator.commands.show import counted, span
@@ -101,6 +102,7 @@ def command(
     wanted = Wanted(tables, where, sample, limit, patience)
     watch = _bars if sys.stderr.isatty() and not as_json else None
     issued: list[Issued] = []
+    collect_seldom()
     report = uvloop.run(
         verify_connector(
             connector,
