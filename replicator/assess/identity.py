@@ -11,8 +11,9 @@ from collections.abc import Iterator
 
 from replicator.assess.feed import AssessedFeed
 from replicator.assess.findings import Finding, column_list
+from replicator.errors import ErrorKind, ReplicatorError
 from replicator.mapping import Mapping
-from replicator.tables import Table, quote_identifier
+from replicator.tables import Catalog, Table, quote_identifier
 
 
 def assess_identities(feed: AssessedFeed) -> Iterator[Finding]:
@@ -29,6 +30,28 @@ def assess_identities(feed: AssessedFeed) -> Iterator[Finding]:
                 f"changes of its foreign partitions are in no stream of this server: {', '.join(missing)}",
                 "Detach them, or map the table on the server that they live on",
                 of=mapping,
+            )
+
+
+def see_keys_carried(catalog: Catalog, table: Table) -> None:
+    """See that old tuples of a table, and of its partitions, carry its primary key, where they carry anything.
+
+    Raises:
+        ReplicatorError: SCHEMA, with the statement that mends it.
+
+    """
+    if table.primary_key is None:
+        return
+    key = table.primary_key.columns
+    leaves = (catalog.tables[leaf] for leaf in table.leaves if leaf in catalog.tables)
+    for physical in (table, *leaves):
+        if physical.identity_columns and not set(key) <= set(physical.identity_columns):
+            raise ReplicatorError(
+                f"old tuples of {physical.name} carry {identity_in_words(physical)}, but not its primary key "
+                f"({column_list(key)}), which is the key of its records: deletes would name no row",
+                kind=ErrorKind.SCHEMA,
+                table=str(physical.name),
+                hint=f"Nothing was captured of it. Run on the source: {identity_statement(physical, key)}",
             )
 
 

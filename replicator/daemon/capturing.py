@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from replicator.assess.identity import see_keys_carried
 from replicator.codecs.pgoutput import PgoutputDecoder
 from replicator.compile import old_tables
 from replicator.config import KafkaStream
@@ -170,6 +171,8 @@ class CaptureLifecycle:
             catalog = await read_catalog(connection)
         transforms = () if connector.transforms is None else load_transforms(connector.transforms)
         tables: list[Table] = old_tables(connector.tables, transforms, catalog)
+        for table in tables:
+            see_keys_carried(catalog, table)
         await self._setup.publish(tables)
         return [table.name for table in tables], database
 

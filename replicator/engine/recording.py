@@ -306,8 +306,24 @@ class Recording:
         )
 
     async def _shape(self, relation: Relation) -> _Shape:
-        """Tell the encoder of a new shape, and make its topic."""
+        """Tell the encoder of a new shape, and make its topic.
+
+        Raises:
+            ReplicatorError: SCHEMA where old rows don't carry the key: a delete, or an update of the key, would leave
+                its row behind with every reader.
+
+        """
         described = await self._source.described(relation)
+        if relation.replica_identity == "i" and not set(described.key) <= set(relation.key_columns):
+            raise ReplicatorError(
+                f"old rows of {relation.table} carry ({', '.join(relation.key_columns)}), its replica identity, but "
+                f"not its primary key ({', '.join(described.key)}), which is the key of its records",
+                kind=ErrorKind.SCHEMA,
+                table=str(relation.table),
+                hint=f"Nothing of this change is in Kafka. Run ALTER TABLE {relation.table} REPLICA IDENTITY DEFAULT "
+                "on the source; what was written to the table before that can't be captured: take it out of the "
+                "connector, start the capture until it has passed, then put it back and copy the table anew",
+            )
         topic = self._topics.of_table(relation.table)
         await self._log.make_topics([topic])
         await self._learn(self._encoder.shape(topic, described))

@@ -72,7 +72,8 @@ def _later(table: Table, relation: Relation) -> bool:
 def _key(table: Table, relation: Relation) -> tuple[str, ...]:
     """Debezium's key columns. Where the primary key was made later, the stream's own identity is what there was."""
     primary = table.primary_key
-    if primary is not None and all(name in relation.positions for name in primary.columns):
+    carried = relation.key_columns if relation.replica_identity == "d" else relation.columns
+    if primary is not None and set(primary.columns) <= set(carried):
         return primary.columns
     if relation.replica_identity in "di":
         return relation.key_columns

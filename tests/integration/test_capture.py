@@ -65,6 +65,22 @@ async def test_key_that_changes(captured: CaptureWorld) -> None:
     assert [new, new, old] == [one.headers() for one in found]
 
 
+async def test_an_identity_without_the_primary_key(captured: CaptureWorld) -> None:
+    """A delete that can't name its row, or an update that moves its key unseen, stops the capture before it."""
+    captured.database.execute("ALTER TABLE items ADD code int NOT NULL DEFAULT 7, ADD UNIQUE (code)")
+    captured.database.execute("ALTER TABLE items REPLICA IDENTITY USING INDEX items_code_key")
+    captured.database.execute("INSERT INTO bag VALUES (1); INSERT INTO items VALUES (1, 'a')")
+    captured.database.execute("UPDATE items SET id = 2; DELETE FROM items")
+    with pytest.raises(
+        ReplicatorError, match=r"carry \(code\), its replica identity, but not its primary key"
+    ) as caught:
+        async with captured.capture() as running:
+            await running.catch_up()
+
+    assert ErrorKind.SCHEMA is caught.value.kind
+    assert [] == await captured.read()
+
+
 async def test_transactions_are_told(captured: CaptureWorld) -> None:
     """A transaction's topic has its beginning and its end with what it held; records say their places in it."""
     async with captured.capture() as running:

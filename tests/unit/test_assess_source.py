@@ -7,10 +7,11 @@ import pytest
 
 from replicator.assess import Level
 from replicator.assess.facts import PublicationFacts, PublishedTable, SlotFacts, TableRights
-from replicator.assess.identity import identity_statement
+from replicator.assess.identity import identity_statement, see_keys_carried
 from replicator.compile import Problem
+from replicator.errors import ReplicatorError
 from replicator.mapping import Mappings
-from replicator.tables import TableName
+from replicator.tables import Catalog, TableName
 from tests.assessing import codes, database, found, integer, plan, table, text, transform, unique
 
 USERS = table("public.users", text("name"))
@@ -221,3 +222,21 @@ def test_what_could_not_be_compiled_stops() -> None:
     assert ("public.x", "Correct the name") == (made.stops[0].mapping, made.stops[0].remedy)
     assert made.stops[0] in made.of("public.x")
     assert made.stops[0] not in made.general
+
+
+def test_a_capture_needs_its_keys_in_old_tuples() -> None:
+    """Of the table and of each partition; a table without a key, or without any identity, has none to carry."""
+    code = integer("code")
+    index = unique("items_code_key", "code")
+    odd = table("public.items", code, replica_identity="i", identity_columns=("code",))
+    odd = replace(odd, unique_keys=(*odd.unique_keys, index))
+    with pytest.raises(ReplicatorError, match=r"carry index .code., but not its primary key .id.") as caught:
+        see_keys_carried(Catalog(180000, {odd.name: odd}), odd)
+    assert "ALTER TABLE public.items REPLICA IDENTITY DEFAULT;" in str(caught.value.hint)
+
+    root = replace(table("public.parted", code), leaves=(odd.name,))
+    with pytest.raises(ReplicatorError, match=r"public\.items"):
+        see_keys_carried(Catalog(180000, {odd.name: odd, root.name: root}), root)
+
+    for fine in (USERS, replace(USERS, replica_identity="n", identity_columns=()), table("public.log", code, key=())):
+        see_keys_carried(Catalog(180000, {}), fine)
