@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _ABSENT: Final = msgspec.Raw(b"")
 _NOTHING: Final = frozenset({b"", b"null"})
+_AVRO: Final = b"\0"
 JSON_ERRORS: Final = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
 
 
@@ -128,6 +129,9 @@ class DebeziumJsonDecoder:
         except msgspec.ValidationError as error:
             raise refused(record, f"it isn't what Debezium writes: {error}") from None
         except JSON_ERRORS as error:
+            if (record.value or b"").startswith(_AVRO):
+                hint = "Nothing was skipped. Set stream.format to debezium-avro"
+                raise refused(record, "it begins as Avro does, with a zero byte", hint=hint) from None
             raise refused(record, f"it is no JSON that can be read ({type(error).__name__})") from None
         except CONVERSION_ERRORS as error:
             raise refused(record, f"it is malformed ({type(error).__name__})") from None

@@ -387,5 +387,7 @@ def refused(record: Record, what: str, *, hint: str | None = None) -> Replicator
     return ReplicatorError(
         f"record {record} can't be decoded: {what}",
         kind=ErrorKind.DECODE,
-        hint=hint or "Nothing of it was applied; the record stays where it is until it can be read",
+        hint=hint
+        or "Nothing was skipped: the feed stands before it. Does anybody else write to that topic than Debezium, or "
+        "`replicator capture`? Mend who wrote it, and make the topic anew, or begin behind what it wrote before",
     )
