@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 @click.command("rederive")
 @file_argument
 @click.option(
-    "--table", "tables", metavar="TABLE", multiple=True, required=True, help="An old or upgraded table; repeatable."
+    "--table",
+    "tables",
+    metavar="TABLE",
+    multiple=True,
+    help="An old or upgraded table; repeatable. [default: all whose transform has changed]",
 )
 @click.option("--dry-run", is_flag=True, help="Count what would be written, and write nothing.")
 @click.option(
@@ -36,7 +40,7 @@ if TYPE_CHECKING:
 def command(
     ctx: click.Context, file: Path, *, tables: tuple[str, ...], dry_run: bool, timeout_seconds: float, as_json: bool
 ) -> None:
-    """Find the rows that the transform of a table makes otherwise than they are, and derive these aggregates again.
+    """Find the rows that a changed transform makes otherwise than they are, and derive these aggregates again.
 
     For after a transform was changed and the daemon restarted: beside the running feed, at the rate of verification,
     and nothing else is touched. What it leaves out now is removed. Ctrl-C ends the waiting, not the work, which goes on
@@ -52,6 +56,9 @@ def command(
         _show_comparison(detail, file, tables, as_json=as_json)
         ctx.exit(exits.DONE)
     digests = asyncio.run(digests_of(connector, tables))
+    if not digests:
+        _show_nothing(file, as_json=as_json)
+        ctx.exit(exits.DONE)
     with shown("compared", None, on=on) as watch:
         answer = asyncio.run(ask_job(connector, "rederive", {"mappings": digests}, timeout_seconds, watch))
     if as_json:
@@ -62,14 +69,25 @@ def command(
     ctx.exit(exits.DONE if answer.ok else exits.FINDINGS)
 
 
+def _show_nothing(file: Path, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"ok": True, "dry_run": False, "mappings": {}})
+        return
+    click.echo("no transform has changed since its rows were written")
+    next_step(f"replicator verify {file}", "to prove that both sides agree")
+
+
 def _show_comparison(detail: Mapping[str, Any], file: Path, tables: tuple[str, ...], *, as_json: bool) -> None:
     if as_json:
         print_json({"dry_run": True, **detail})
         return
+    if not detail["mappings"]:
+        _show_nothing(file, as_json=False)
+        return
     for line in comparison_lines(detail):
         click.echo(line)
-    options = " ".join(f"--table {table}" for table in tables)
-    next_step(f"replicator rederive {file} {options}", "once the daemon runs these files")
+    options = "".join(f" --table {table}" for table in tables)
+    next_step(f"replicator rederive {file}{options}", "once the daemon runs these files")
 
 
 def comparison_lines(detail: Mapping[str, Any]) -> Iterator[str]:

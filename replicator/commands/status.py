@@ -74,8 +74,7 @@ def _next(document: dict[str, Any], file: Path) -> tuple[str, str]:
     if document.get("stale"):
         return f"replicator resync {file} {next(iter(document['stale']))}", "its rows may have changed without an event"
     if document.get("transform_changed"):
-        name = next(iter(document["transform_changed"]))
-        return f"replicator rederive {file} --table {name}", "rows from before its transform changed"
+        return f"replicator rederive {file}", "rows are by a transform from before it was changed"
     if document["state"] == "streaming":
         return f"replicator wait {file} --for caught-up", "for scripts"
     return f"replicator status {file} --watch", "to follow it"

@@ -162,6 +162,7 @@ def same_shape(
     key = _key(pair, old_table, upgraded_table, carried, problems)
     if key is None:
         return None
+    digest = _digest(pair, (old_table, upgraded_table), key, carried)
     ends = (Side(old_table, key), Side(upgraded_table, tuple(carried[column] for column in key)))
     if not forward:
         carried = {new: column for column, new in carried.items()}
@@ -170,7 +171,6 @@ def same_shape(
     _check_filled(pair, target.table, carried.values(), problems, forward=forward)
     _check_identity(pair, source, target, carried, problems)
     references = _references(pair, target, translated, problems, forward=forward)
-    declared = (name, str(pair.upgraded), sorted(carried.items()), sorted(map(str, pair.entry.references.items())))
     return Mapping(
         name=name,
         sources=(source,),
@@ -178,8 +178,20 @@ def same_shape(
         columns=carried,
         references=references,
         lossy=frozenset(pair.entry.lossy),
-        digest=hashlib.sha256(repr(declared).encode()).hexdigest(),
+        digest=digest,
     )
+
+
+def _digest(pair: Pair, tables: tuple[Table, Table], key: tuple[str, ...], carried: MappingType[str, str]) -> str:
+    """Of what is said of the table, and of the columns that are carried; the same in both directions."""
+    old, upgraded = tables
+    columns = [
+        (name, old.by_name[name].type_name, new, upgraded.by_name[new].type_name)
+        for name, new in sorted(carried.items())
+    ]
+    references = sorted((column, str(to)) for column, to in pair.entry.references.items())
+    declared = (str(pair.old), str(pair.upgraded), key, columns, references)
+    return hashlib.sha256(repr(declared).encode()).hexdigest()
 
 
 def _names_exist(pair: Pair, old: Table, upgraded: Table, problems: Problems) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -98,8 +99,18 @@ def transformed(
         owns_source=transform.owns_old if forward else transform.owns,
         lossy=transform.lossy,
         label=str(place),
-        digest=transform.digest,
+        digest=_digest(each, forward=forward),
     )
+
+
+def _digest(each: Resolved, *, forward: bool) -> str:
+    """Of the transform, and of the tables between which it stands: a column that was added goes into the rows."""
+    old, upgraded = (each.sources, each.targets) if forward else (each.targets, each.sources)
+    tables = [
+        (str(side.table.name), side.key, sorted((one.name, one.type_name, one.generated) for one in side.table.columns))
+        for side in (*old, *upgraded)
+    ]
+    return hashlib.sha256(f"{each.transform.digest} {tables!r}".encode()).hexdigest()
 
 
 def _references(

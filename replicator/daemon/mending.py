@@ -17,6 +17,7 @@ from replicator.daemon.verifying import choose, mappings_of
 from replicator.daemon.views import chunk_rows, open_views, rederive_document
 from replicator.engine.rederive import Comparison, Rederived
 from replicator.engine.verify.pace import Pace
+from replicator.postgres.digest_state import PostgresDigestStore
 from replicator.postgres.job_state import JobState
 from replicator.postgres.verify_state import open_verify_store
 from replicator.postgres.versions import PostgresVersionedReader
@@ -231,11 +232,24 @@ async def digests_of(connector: Connector, tables: Sequence[str]) -> dict[str, s
 
     """
     async with compiled(connector) as mappings:
-        return {mapping.name: mapping.digest for mapping in choose(mappings, tables)}
+        return {mapping.name: mapping.digest for mapping in await _meant(connector, mappings, tables)}
+
+
+async def _meant(connector: Connector, mappings: Mappings, tables: Sequence[str]) -> list[TableMapping]:
+    """The mappings of these tables; without any, those whose rows are not all by the transform of the files."""
+    if tables:
+        return choose(mappings, tables)
+    known = await PostgresDigestStore(upgraded_dsn(connector), connector.name, FORWARD).mapping_digests()
+    return [
+        mapping
+        for mapping in mappings.all
+        if mapping.name in known and (known[mapping.name].mixed or known[mapping.name].digest != mapping.digest)
+    ]
 
 
 async def compare_derived(connector: Connector, tables: Sequence[str], watch: Watch | None = None) -> dict[str, Any]:
-    """Count the rows that the transforms of these tables, as the files are now, make otherwise than they are.
+    """Count the rows that transforms, as the files are now, make otherwise than they are; of these tables, or of all
+    whose transform has changed.
 
     Beside the daemon, which may run the files as they were.
 
@@ -247,7 +261,7 @@ async def compare_derived(connector: Connector, tables: Sequence[str], watch: Wa
     done: dict[str, Rederived] = {}
     pace = Pace(connector.verify.rows_per_second_max)
     async with open_views(connector) as views:
-        for mapping in choose(views.mappings, tables):
+        for mapping in await _meant(connector, views.mappings, tables):
 
             async def told(result: Rederived, name: str = mapping.name) -> None:
                 done[name] = result

@@ -7,12 +7,14 @@ import importlib
 import sys
 import traceback
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from replicator.errors import ErrorKind, ReplicatorError
 from replicator.transforms.declared import DeclarationError
+from replicator.transforms.fingerprint import fingerprint
 from replicator.transforms.transform import Transform, collected
 
 if TYPE_CHECKING:
@@ -43,14 +45,15 @@ def load_transforms(path: Path) -> tuple[Transform[Any, Any], ...]:
     name = f"replicator_transforms_{hashlib.sha256(str(file).encode()).hexdigest()[:16]}"
     module = ModuleType(name)
     module.__file__ = str(file)
-    with collected() as transforms, _importable(file.parent) as sources:
+    with collected() as transforms, _importable(file.parent) as beside:
         sys.modules[name] = module  # dataclasses and typing look their module up there
         _execute(source, module, file)
     if not transforms:
         raise ReplicatorError(
             f"{path}: declares no transform", kind=ErrorKind.CONFIG, hint="Decorate a function with @transform(...)"
         )
-    code = b"\0".join([source, *(sources[name] for name in sorted(sources))])
+    values = fingerprint({"": module.__dict__, **{name: each.namespace for name, each in beside.items()}})
+    code = b"\0".join([source, *(each.source for _, each in sorted(beside.items())), values])
     for transform in transforms:
         transform.source = code
     _refuse_shared(transforms)
@@ -79,17 +82,25 @@ def user_place(error: BaseException, folder: Path) -> str | None:
     return f"{own[-1].filename}:{own[-1].lineno}" if own else None
 
 
+@dataclass(frozen=True)
+class _Beside:
+    """A module that lies beside a user's file."""
+
+    source: bytes
+    namespace: dict[str, Any]
+
+
 @contextmanager
-def _importable(folder: Path) -> Iterator[dict[str, bytes]]:
-    """Within the block modules of this folder can be imported; yields the sources of those that were."""
-    sources: dict[str, bytes] = {}
+def _importable(folder: Path) -> Iterator[dict[str, _Beside]]:
+    """Within the block modules of this folder can be imported; yields those that were."""
+    found: dict[str, _Beside] = {}
     before = set(sys.modules)
     writes_bytecode = sys.dont_write_bytecode
     importlib.invalidate_caches()
     sys.path.insert(0, str(folder))
     sys.dont_write_bytecode = True  # the folder is the user's
     try:
-        yield sources
+        yield found
     finally:
         sys.dont_write_bytecode = writes_bytecode
         if str(folder) in sys.path:
@@ -97,8 +108,8 @@ def _importable(folder: Path) -> Iterator[dict[str, bytes]]:
         for name in sorted(set(sys.modules) - before):
             file = _beside(name, folder)
             if file is not None:
-                del sys.modules[name]
-                sources[name] = file.read_bytes() if file.is_file() else b""
+                module = sys.modules.pop(name)
+                found[name] = _Beside(file.read_bytes() if file.is_file() else b"", vars(module))
 
 
 def _beside(name: str, folder: Path) -> Path | None:

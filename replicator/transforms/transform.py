@@ -68,7 +68,8 @@ class Transform(Generic[A, R]):
         lossy: columns that need not survive the round trip.
         key: how the key changes; None where it doesn't.
         references: columns that hold keys of other mappings.
-        digest: changes with the code of the user's file, and with the declaration.
+        source: the text of the user's file, of what lies beside it and is imported, and what these work with.
+        digest: changes with `source`, and with the declaration.
 
     """
 
@@ -130,7 +131,7 @@ class Transform(Generic[A, R]):
 
     @functools.cached_property
     def digest(self) -> str:
-        """SHA-256 over the source of the user's file(s) and the declaration."""
+        """SHA-256 over `source` and the declaration."""
         declared = (
             self.name, self.old, self.upgraded, self.owns, self.owns_old, sorted(self.lossy), self.references,
             self.key and (self.key.sequence, self.key.upgraded_sequence),

@@ -119,6 +119,38 @@ def test_both_directions_of_a_transform() -> None:
     assert (forward.sources[0].table, forward.targets[0].table) == (reverse.targets[0].table, reverse.sources[0].table)
 
 
+def test_the_digest_follows_the_tables() -> None:
+    """What is carried, the key, and the columns of a transform's tables: another of any is another digest."""
+    plain = ("a integer pk", "b integer", "c text")
+    same = transform(old="public.t", upgraded="crm.t")(identity)
+
+    def digest(old: tuple[str, ...], upgraded: tuple[str, ...], entry: Entry | None = None, key: Any = None) -> str:
+        both = catalog(table("public.t", *old, key=key)), catalog(table("crm.t", *upgraded, key=key))
+        if entry is None:
+            return compiled(transforms=[same], old=both[0], upgraded=both[1]).all[0].digest
+        return compiled(entry, old=both[0], upgraded=both[1]).all[0].digest
+
+    entry = Entry("public.t", "crm.t")
+    without = Entry("public.t", "crm.t", drop=("c",))
+    wide = (*plain, "d text null")
+    keyless = ("a integer", "b integer", "c text null")
+    of_entry = [
+        digest(plain, plain, entry),
+        digest(plain, ("a integer pk", "b integer", "c text null"), without),
+        digest(wide, wide, entry),
+        digest(keyless, keyless, entry, key=("b",)),
+        digest(plain, ("a integer pk", "b bigint", "c text"), entry),
+    ]
+    of_transform = [
+        digest(plain, plain),
+        digest(wide, plain),
+        digest(plain, wide),
+        digest(keyless, keyless, key=("b",)),
+    ]
+    assert len(of_entry) == len(set(of_entry))
+    assert len(of_transform) == len(set(of_transform))
+
+
 def test_keys_of_the_same_names_correspond_by_name() -> None:
     """Primary keys over the same columns in another order correspond by name, declared ones by position."""
     old = catalog(table("public.t", "a integer pk", "b integer pk"))

@@ -1,5 +1,8 @@
 """The decorator and the loading of files: what is accepted, and how mistakes are told."""
 
+import importlib.metadata
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -189,6 +192,50 @@ def test_the_digest_follows_the_code(tmp_path: Path) -> None:
     changed = load_transforms(path)[0].digest
     assert first == again
     assert 3 == len({first, beside, changed})
+
+
+def test_the_digest_follows_what_the_code_works_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table that is read from a file, a value of the environment, also of a module beside: they count as the code
+    does, whatever the order of sets; loading again in another process keeps it.
+    """
+    write(tmp_path, '{"viewer": ["read"]}', "roles.json")
+    write(tmp_path, "import os\nREGION = os.environ['REGION']\nSEEN = {'a', 'b', 'c', frozenset('xyz')}\n", "places.py")
+    read = (
+        "import json, pathlib, places\nROLES = json.loads((pathlib.Path(__file__).parent / 'roles.json').read_text())\n"
+    )
+    path = write(tmp_path, read + PLAIN)
+    code = "from pathlib import Path; from replicator.transforms import load_transforms; import sys; "
+    code += f"sys.stdout.write(load_transforms(Path({str(path)!r}))[0].digest)"
+
+    def elsewhere(seed: str) -> str:
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        return subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+        ).stdout
+
+    monkeypatch.setenv("REGION", "north")
+    first = load_transforms(path)[0].digest
+    assert first == elsewhere("1") == elsewhere("2")
+    write(tmp_path, '{"viewer": ["read", "write"]}', "roles.json")
+    data = load_transforms(path)[0].digest
+    monkeypatch.setenv("REGION", "south")
+    environment = load_transforms(path)[0].digest
+    assert 3 == len({first, data, environment})
+
+
+def test_the_digest_follows_the_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another version of a package that the code uses may make other rows of the same ones."""
+    path = write(tmp_path, "import click\nfrom yaml import safe_load\n" + PLAIN)
+    found = {load_transforms(path)[0].digest}
+    version = importlib.metadata.version
+    for changed in ("click", "PyYAML"):
+
+        def other(name: str, changed: str = changed) -> str:
+            return "99" if name == changed else version(name)
+
+        monkeypatch.setattr(importlib.metadata, "version", other)
+        found.add(load_transforms(path)[0].digest)
+    assert 3 == len(found)
 
 
 BROKEN = [
