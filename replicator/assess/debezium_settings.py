@@ -14,6 +14,8 @@ from replicator.tables import TableName
 
 MARK: Final = "replicator"
 """Prefix of the logical messages that mark a place on the source."""
+DEFAULT_SLOT: Final = "debezium"
+DEFAULT_PUBLICATION: Final = "dbz_publication"
 UNWRAP: Final = "ExtractNewRecordState"
 
 _SHAPING: Final = (

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from replicator.assess.debezium_settings import marks_by_message, value_settings
+from replicator.assess.debezium_settings import (
+    DEFAULT_PUBLICATION,
+    DEFAULT_SLOT,
+    marks_by_message,
+    value_settings,
+)
 from replicator.codecs.avro.decoder import DebeziumAvroDecoder
 from replicator.codecs.debezium.decoder import DebeziumJsonDecoder
 from replicator.codecs.debezium.modes import CAPTURED, Modes
@@ -25,7 +30,7 @@ from replicator.postgres.marker import LogMarker
 from replicator.postgres.publication import publication_gaps
 from replicator.postgres.session import connect
 from replicator.postgres.slots import read_slot
-from replicator.tables import Catalog, TableName
+from replicator.tables import Catalog, TableName, quote_identifier
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -64,7 +69,9 @@ class KafkaIntake:
         self._ledger = ledger
         self._feed = f"{connector.name}/{FORWARD}"
         self._source: KafkaSource
-        self._slot = connector.slot_name if stream.capture is not None else stream.slot
+        captures = stream.capture is not None
+        self._slot = connector.slot_name if captures else stream.slot
+        self._publication = connector.publication_name if captures else None
         self._stack = AsyncExitStack()
         self._log = structlog.get_logger("replicator.daemon").bind(connector=connector.name, feed=FORWARD)
 
@@ -84,7 +91,8 @@ class KafkaIntake:
         client = self._connect()
         told = {} if client is None else await client.config()
         if told:
-            self._slot = self._slot or told.get("slot.name", "debezium")
+            self._slot = self._slot or told.get("slot.name", DEFAULT_SLOT)
+            self._publication = told.get("publication.name", DEFAULT_PUBLICATION)
         marker = LogMarker(
             old_dsn(self._connector), self._feed, slot=self._slot, message=bool(told) and marks_by_message(told)
         )
@@ -178,18 +186,25 @@ class KafkaIntake:
             )
 
     async def _see_tables(self, tables: Collection[TableName]) -> None:
-        """Likewise of each table to be copied: a capture adds those that it finds in the file when it starts."""
-        if self._stream.capture is None or not tables:
+        """Likewise of each table to be copied: a capture adds those that it finds in the file when it starts, Debezium
+        mostly those of its `table.include.list`, or somebody else does.
+        """
+        if self._publication is None or not tables:
             return
-        gaps = await publication_gaps(old_dsn(self._connector), self._connector.publication_name, tables)
+        gaps = await publication_gaps(old_dsn(self._connector), self._publication, tables)
         if gaps:
             table, why = min(gaps.items())
+            captures = self._stream.capture is not None
+            fills, begin = (
+                ("replicator capture", "Restart replicator capture with this file first")
+                if captures
+                else ("Debezium", f"Add it: ALTER PUBLICATION {quote_identifier(self._publication)} ADD TABLE {table};")
+            )
             raise ReplicatorError(
-                f"{table} {why}: replicator capture has not begun with it",
+                f"{table} {why}: {fills} has not begun with it",
                 kind=ErrorKind.CONFIG,
                 table=str(table),
-                hint="Nothing of it was copied. Restart replicator capture with this file first: what it doesn't see "
-                "during the copy would be lost",
+                hint=f"Nothing of it was copied: what {fills} doesn't see during the copy would be lost. {begin}",
             )
 
     async def may_copy_again(self, mapping: Mapping) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from replicator.assess.debezium_settings import Settings
+from replicator.assess.debezium_settings import DEFAULT_PUBLICATION, DEFAULT_SLOT, Settings
 from replicator.assess.log_facts import DebeziumFacts, LogFacts, StreamFacts, Unreachable
 from replicator.errors import ReplicatorError
 from replicator.kafka.admin import Admin
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from replicator.config import Connector, KafkaStream
     from replicator.mapping import Mappings
     from replicator.partitions import Partition
-
-_DEFAULT_SLOT: Final = "debezium"
-_DEFAULT_PUBLICATION: Final = "dbz_publication"
 
 
 @dataclass(frozen=True)
@@ -57,8 +54,8 @@ async def _read_producer(connector: Connector, stream: KafkaStream) -> _Producer
     settings = Settings(found.config)
     return _Producer(
         found,
-        settings.text("slot.name", _DEFAULT_SLOT),
-        settings.text("publication.name", _DEFAULT_PUBLICATION),
+        settings.text("slot.name", DEFAULT_SLOT),
+        settings.text("publication.name", DEFAULT_PUBLICATION),
     )
 
 
