@@ -43,6 +43,10 @@ class Kind(StrEnum):
 class Cause(StrEnum):
     """Why a row differs, as far as is known."""
 
+    LAG = "lag"  # it is on its way; of what stays undecided, never of a finding
+    TRANSFORM_CHANGED = "transform_changed"  # the row is by another transform than the one that compares
+    OUTSIDE_WRITE = "outside_write"  # somebody else has written the row, or a trigger has changed what was written
+    ROUNDING = "rounding"  # its column can't hold more of the value
     DEAD_LETTER = "dead_letter"  # a change of its aggregate waits in the dead letter queue
     UNKNOWN = "unknown"
 

@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from replicator.daemon.databases import FORWARD, old_dsn, upgraded_dsn
+from replicator.daemon.investigating import open_investigator
 from replicator.daemon.runner import known_error
 from replicator.daemon.verifying import Proven, report_document
+from replicator.engine.verify.investigate import ExplainingStore
 from replicator.engine.verify.pace import Brake, Latencies, Pace, Signals
 from replicator.engine.verify.passes import PassSettings
 from replicator.engine.verify.run import Report, Verification
@@ -137,13 +139,16 @@ class ContinuousVerification:
 
     async def _pass(self, ends: _Ends, reached: Reached) -> None:
         connector, status = self._connector, self._status
-        async with open_verify_store(upgraded_dsn(connector), connector.name, FORWARD) as store:
+        async with (
+            open_investigator(connector, self._mappings.all, ends.old, ends.upgraded) as investigator,
+            open_verify_store(upgraded_dsn(connector), connector.name, FORWARD) as store,
+        ):
             verification = Verification(
                 self._mappings.all,
                 source=ends.old,
                 target=ends.upgraded,
                 reached=reached,
-                store=TellingStore(store, status),
+                store=TellingStore(ExplainingStore(store, investigator), status),
                 tolerances=connector.verify.tolerances,
                 scope=Scope(continuous=True),
                 pace=self._pace,

@@ -18,7 +18,9 @@ from replicator.compile import compile_mappings
 from replicator.config import KafkaStream
 from replicator.daemon.databases import FORWARD, old_dsn, upgraded_dsn
 from replicator.daemon.inspection import Ends, open_ends
+from replicator.daemon.investigating import open_investigator
 from replicator.daemon.parts import open_parts
+from replicator.engine.verify.investigate import ExplainingStore
 from replicator.engine.verify.pace import Pace
 from replicator.engine.verify.passes import PassSettings
 from replicator.engine.verify.run import Report, Verification
@@ -101,13 +103,14 @@ async def verify_connector(
         mappings = await mappings_of(connector, old, upgraded)
         chosen = _chosen(mappings, wanted)
         store = await stack.enter_async_context(open_verify_store(upgraded_dsn(connector), connector.name, FORWARD))
+        investigator = await stack.enter_async_context(open_investigator(connector, chosen, old, upgraded))
         reached = await stack.enter_async_context(reached_by_target(connector, mappings))
         verification = Verification(
             chosen,
             source=old,
             target=upgraded,
             reached=reached,
-            store=store,
+            store=ExplainingStore(store, investigator),
             tolerances=connector.verify.tolerances,
             scope=_scope(chosen, wanted),
             pace=Pace(wanted.rows_per_second_max),

@@ -28,6 +28,7 @@ class JobProgress:
         job: whether it belongs to a job.
         moves: whether there is something to commit although nothing was written.
         epoch: compared when it begins, under a row lock; None where that is done at its end.
+        note: keeps the transaction's id, by which its rows are known as ours: a job carries no origin.
 
     """
 
@@ -36,6 +37,9 @@ class JobProgress:
 
     def __init__(self, holder: Holder, lost: Callable[[], ReplicatorError]) -> None:
         self.epoch: Command | None = _feed_epoch(holder)
+        self.note: Command | None = None
+        if self.job:
+            self.note = Command(state_sql.JOB, holder.parameters[:2], doing="noting a job's transaction")
         self._lost = lost
 
     def checkpoint(self, position: str, commit_time: float | None) -> None:

@@ -28,7 +28,12 @@ _NO_ORIGIN: Final = frozenset({ErrorKind.PERMISSION, ErrorKind.RESOURCES})
 
 def origin_prefix(connector: str, feed: str) -> str:
     """What the origins and markers of a feed begin with: what its other feed drops (P9)."""
-    return f"replicator/{connector}/{feed}/"
+    return f"{connector_prefix(connector)}{feed}/"
+
+
+def connector_prefix(connector: str) -> str:
+    """What the origins of both feeds of a connector begin with."""
+    return f"replicator/{connector}/"
 
 
 def lock_space(connector: str) -> int:
@@ -104,6 +109,8 @@ async def open_session(
         marks: Marks | None = "message" if _has_messages(wire) else None
         if lane or marks is None:
             marks = await _take_origin(wire, origin) or marks
+        if lane:
+            await _note_marks(wire, holder, purpose, marks, again=True)
     except BaseException:
         await wire.close()
         raise
@@ -136,10 +143,22 @@ async def open_member_session(
         origin, marks = await _take_free_origin(wire, f"{origin_prefix(feed.connector, feed.feed)}{purpose}")
         if marks is None and _has_messages(wire):
             marks = "message"
+        # Others of the group have sessions of this purpose: one without an origin speaks for all.
+        await _note_marks(wire, feed, purpose, marks, again=False)
     except BaseException:
         await wire.close()
         raise
     return FeedSession(wire, feed, origin, marks, role == "replica", statements)
+
+
+async def _note_marks(wire: Wire, holder: Holder, purpose: str, marks: Marks | None, *, again: bool) -> None:
+    """Keep since when all rows of this lane carry an origin; `again`: also where an earlier session had none."""
+    parameters = [*holder.parameters[:2], purpose.encode()]
+    doing = "noting whether transactions carry an origin"
+    if marks == "origin":
+        await wire.run(Command(state_sql.MARKED, [*parameters, b"t" if again else b"f"], doing=doing))
+    else:
+        await wire.run(Command(state_sql.UNMARKED, parameters, doing=doing))
 
 
 def _has_messages(wire: Wire) -> bool:

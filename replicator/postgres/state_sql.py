@@ -88,6 +88,23 @@ REGISTER: Final = (
     b"SELECT 1 / count(*) FROM registered"
 )
 
+JOB: Final = (
+    b"INSERT INTO replicator.job_transaction (xid, connector, feed) "
+    b"VALUES (pg_catalog.pg_current_xact_id()::text::bigint, $1::text, $2::text) "
+    # A database that was restored from a dump counts from elsewhere.
+    b"ON CONFLICT (xid) DO UPDATE SET connector = excluded.connector, feed = excluded.feed, at = excluded.at"
+)
+MARKED: Final = (
+    b"INSERT INTO replicator.marked_session AS m (connector, feed, purpose) VALUES ($1::text, $2::text, $3::text) "
+    b"ON CONFLICT (connector, feed, purpose) DO UPDATE SET since = excluded.since "
+    b"WHERE m.since = 'infinity' AND $4::boolean"
+)
+UNMARKED: Final = (
+    b"INSERT INTO replicator.marked_session (connector, feed, purpose, since) "
+    b"VALUES ($1::text, $2::text, $3::text, 'infinity') "
+    b"ON CONFLICT (connector, feed, purpose) DO UPDATE SET since = 'infinity'"
+)
+
 # -- taking over -------------------------------------------------------------------------------------------------------
 
 HOLDERS: Final = (

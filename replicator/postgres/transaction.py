@@ -79,6 +79,8 @@ class PostgresTransaction:
             opening = [_BEGIN]
             if self._progress.epoch is not None:
                 opening.append(self._progress.epoch)
+            if self._progress.note is not None:
+                opening.append(self._progress.note)
             if session.mark is not None:
                 opening.append(session.mark)
             if not session.replica:

@@ -85,9 +85,12 @@ class Usual:
 
     def learn(self, now: float, sample: float) -> None:
         """One more."""
-        if len(self._kept) < LEARNT or now - self._kept_at >= SPACING:
-            self._kept.append(sample)
-            self._kept_at = now
+        if len(self._kept) >= LEARNT and now - self._kept_at < SPACING:
+            return
+        self._kept.append(sample)
+        self._kept_at = now
+        if len(self._kept) == LEARNT:  # what was learnt in a moment weighs as much as what comes in minutes
+            self._kept.extend([min(self._kept)] * (REMEMBERED // 2))
 
 
 class Latencies:

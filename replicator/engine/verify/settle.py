@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import structlog
 
 from replicator.engine.verify.brackets import Look, Suspect, Verdict, judge, suspect
+from replicator.engine.verify.causes import why_undecided
 from replicator.verification import Cause, Counts, Finding, Kind, Progress
 
 if TYPE_CHECKING:
@@ -205,7 +206,11 @@ class Settler:
             self.counts(str(self._looker.mapping.targets[at].table.name)).unsettled += 1
         error = "" if look.error is None else look.error.message
         self._log.warning(
-            "unsettled", key=[part.decode(errors="replace") for part in key], looks=one.looks, error=error or None
+            "unsettled",
+            key=[part.decode(errors="replace") for part in key],
+            looks=one.looks,
+            cause=str(why_undecided(look)),
+            error=error or None,
         )
 
     def counts(self, table: str) -> Counts:

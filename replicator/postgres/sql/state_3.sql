@@ -85,3 +85,20 @@ CREATE TABLE replicator.mapping_digest (
 COMMENT ON TABLE replicator.mapping_digest IS 'By which transform the rows of each mapping are written';
 
 ALTER TABLE replicator.request ADD COLUMN detail jsonb; -- how far it is, and then what came of it, for scripts
+
+CREATE TABLE replicator.job_transaction (
+    xid bigint PRIMARY KEY,             -- all 64 bits
+    connector text NOT NULL,
+    feed text NOT NULL,
+    at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+COMMENT ON TABLE replicator.job_transaction IS 'Transactions of copies, repairs and other jobs: they carry no origin';
+
+CREATE TABLE replicator.marked_session (
+    connector text NOT NULL,
+    feed text NOT NULL,
+    purpose text NOT NULL,              -- which lane
+    since timestamptz NOT NULL DEFAULT clock_timestamp(), -- all of its transactions from then on carry an origin
+    PRIMARY KEY (connector, feed, purpose)
+);
+COMMENT ON TABLE replicator.marked_session IS 'Since when it is certain that a row without our origin is not the feed''s';
