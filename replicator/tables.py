@@ -85,6 +85,7 @@ class Column:
         base_typmod: the modifier in force on `cast_type`: a domain's own, else `typmod`.
         fast_default: rows older than the column show a default that no event has carried (`atthasmissing`).
         version: xmin of the column's row in pg_attribute: another one after every ALTER of the column.
+        number: `attnum`: stays when the column is renamed, and never comes again; 0 where it isn't known.
         canonical: equal values print alike. Those of numeric (1.0, 1.00), citext, a nondeterministic collation and some
             more don't: as a key they are one row under several texts.
 
@@ -105,6 +106,7 @@ class Column:
     base_typmod: int = -1
     fast_default: bool = field(default=False, compare=False)
     version: int = field(default=0, compare=False)
+    number: int = field(default=0, compare=False)
     canonical: bool = True
 
 

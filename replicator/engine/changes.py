@@ -1,7 +1,8 @@
 """What has changed between two looks at a table, and whether its rows may have changed without an event. Pure.
 
 A stream is silent about ATTACH and DETACH of a filled partition, about a rewrite (`ALTER COLUMN … USING`), and about
-the default that ADD COLUMN gives to rows that are there. What tells them from what leaves the rows alone:
+the default that ADD COLUMN gives to rows that are there. And changes from before a column was renamed have its value
+under a name that no mapping knows any more. What tells them from what leaves the rows alone:
 
     relfilenode   another one after every rewrite, but after VACUUM FULL, CLUSTER, TRUNCATE and SET TABLESPACE too
     version       xmin of a column's row in pg_attribute: another one after every ALTER of that column, also one that
@@ -170,15 +171,19 @@ def _columns(before: Table, after: Table, watched: Watched) -> list[Change]:
     for column in after.columns:
         old = before.by_name.get(column.name)
         if old is None:
-            changes.append(_added(after, column, watched, rewritten=rewritten))
+            former = next((one.name for one in before.columns if one.number == column.number != 0), None)
+            changes.append(_added(after, column, watched, former, rewritten=rewritten))
         elif (old.type_oid, old.typmod) != (column.type_oid, column.typmod):
             changes.append(_retyped(after, old, column, watched, rewritten=rewritten))
     return changes
 
 
-def _added(table: Table, column: Column, watched: Watched, *, rewritten: bool) -> Change:
+def _added(table: Table, column: Column, watched: Watched, former: str | None, *, rewritten: bool) -> Change:
     effect, message = Effect.FITS, f"column {column.name} was added"
-    if watched.source:
+    if watched.source and former is not None:
+        effect = Effect.RESYNC
+        message = f"column {former} is called {column.name} now: changes from before have it under its former name"
+    elif watched.source:
         if not column.generated and (column.fast_default or rewritten):
             effect = Effect.RESYNC
             message += " with a default, which rows that were there show without an event"

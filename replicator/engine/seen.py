@@ -35,7 +35,8 @@ def _table(table: Table) -> dict[str, Any]:
         "identity": table.identity_columns,
         "leaves": [[leaf.schema, leaf.name] for leaf in table.leaves],
         "columns": [
-            [column.name, column.type_oid, column.type_name, column.typmod, column.version] for column in table.columns
+            [column.name, column.type_oid, column.type_name, column.typmod, column.version, column.number]
+            for column in table.columns
         ],
     }
 
@@ -48,7 +49,7 @@ def _read_table(table: dict[str, Any]) -> Table:
         identity_columns=tuple(table["identity"]),
         leaves=tuple(TableName(*leaf) for leaf in table["leaves"]),
         columns=tuple(
-            Column(name, type_oid, type_name, "", typmod=typmod, version=version)
-            for name, type_oid, type_name, typmod, version in table["columns"]
+            Column(name, type_oid, type_name, "", typmod=typmod, version=version, number=number[0] if number else 0)
+            for name, type_oid, type_name, typmod, version, *number in table["columns"]
         ),
     )

@@ -46,7 +46,7 @@ _TABLES: Final = sql.SQL("""
 _COLUMNS: Final = sql.SQL("""
     SELECT a.attrelid, a.attname::text, a.atttypid, pg_catalog.format_type(a.atttypid, a.atttypmod), a.atttypmod,
         a.attnotnull, a.atthasdef, a.attgenerated::text, a.attidentity::text, a.atthasmissing,
-        a.xmin::text::bigint,
+        a.xmin::text::bigint, a.attnum::integer,
         EXISTS (SELECT FROM pg_catalog.pg_collation l WHERE l.oid = a.attcollation AND NOT l.collisdeterministic)
     FROM pg_catalog.pg_attribute a
     WHERE a.attrelid = ANY(%(tables)s) AND a.attnum > 0 AND NOT a.attisdropped
@@ -253,7 +253,8 @@ async def _sizes(connection: AsyncConnection[Any], estimates: dict[int, int]) ->
 
 
 def _column(row: tuple[Any, ...], types: ColumnTypes) -> Column:
-    _, name, oid, type_name, typmod, not_null, has_default, generated, identity, fast_default, version, folds = row
+    _, name, oid, type_name, typmod, not_null, has_default, generated, identity, fast_default, *rest = row
+    version, number, folds = rest
     operators = types.operator_schema(oid)
     return Column(
         name=name,
@@ -271,6 +272,7 @@ def _column(row: tuple[Any, ...], types: ColumnTypes) -> Column:
         base_typmod=types.typmod(oid, typmod),
         fast_default=fast_default,
         version=version,
+        number=number,
         canonical=not folds and types.canonical(oid),
     )
 

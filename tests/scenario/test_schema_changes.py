@@ -168,6 +168,24 @@ def test_a_column_that_came_and_went_while_nobody_ran(migrate: Migrate) -> None:
     shop.same_tables("t")
 
 
+def test_a_column_that_was_renamed_while_changes_waited(migrate: Migrate) -> None:
+    """They have its value under its former name: what they left out is said, and a resync brings it."""
+    shop = migrate("CREATE TABLE t (id int PRIMARY KEY, a int)")
+    shop.streaming().terminate()
+    assert shop.started[0].wait() == 0
+    shop.old.execute("INSERT INTO t VALUES (1, 7)")
+    for side in (shop.old, shop.upgraded):
+        side.execute("ALTER TABLE t RENAME a TO b")
+    daemon = shop.streaming()
+    shop.catch_up()
+    assert "a is called b now" in str(daemon.logged("resync needed")[0])
+
+    resync = shop.command("resync", "FILE", "public.t")
+
+    assert 0 == resync.wait(60), resync.story()
+    shop.same_tables("t")
+
+
 @pytest.mark.parametrize(
     "old, upgraded, value",
     [
