@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from replicator.certificate import Missing, Things, assess_certificate, digest_of, lacks_of, shapes
-from replicator.compile import compile_mappings
+from replicator.compile import compile_partly
 from replicator.daemon.databases import FORWARD, old_dsn, upgraded_dsn
 from replicator.errors import ErrorKind, ReplicatorError
 from replicator.postgres.catalog import read_catalog
@@ -19,6 +19,8 @@ from replicator.postgres.session import connect
 from replicator.transforms import load_transforms
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from replicator.certificate import Assessment
     from replicator.config import Connector
     from replicator.daemon.verifying import Finished, Wanted
@@ -55,28 +57,30 @@ def certify(connector: Connector, wanted: Wanted, issued: list[Issued]) -> Finis
     return finished
 
 
-async def issue_certificate(connector: Connector, mappings: Mappings, report: Report) -> Issued:
+async def issue_certificate(connector: Connector, mappings: Mappings, report: Report, *, quiet: bool = False) -> Issued:
     """Issue a certificate for a verification of all mappings that has come to its end, its checks included.
 
     Args:
         connector: its file.
         mappings: as they were compiled when the verification began.
         report: without a finding; stored.
+        quiet: log at DEBUG, for who does it again and again.
 
     Raises:
         ReplicatorError: CONNECTION, PERMISSION.
 
     """
     assert report.ok
+    warn, tell = (_LOG.debug, _LOG.debug) if quiet else (_LOG.warning, _LOG.info)
     things = await _things(connector, mappings)
     async with open_proof_store(upgraded_dsn(connector), connector.name, FORWARD) as store:
         missing = lacks_of(await store.facts([mapping.name for mapping in mappings.all]))
         if missing:
             for one in missing:
-                _LOG.warning("no certificate", connector=connector.name, lack=str(one.lack), detail=one.message)
+                warn("no certificate", connector=connector.name, lack=str(one.lack), detail=one.message)
             return Issued(None, missing)
         number = await store.issue(report.run, {"things": things.to_json(), **_content(report)})
-    _LOG.info("certificate issued", connector=connector.name, certificate=number, run=report.run)
+    tell("certificate issued", connector=connector.name, certificate=number, run=report.run)
     return Issued(number)
 
 
@@ -93,9 +97,23 @@ async def read_certificate(connector: Connector) -> Assessment:
     ):
         catalogs = await read_catalog(old), await read_catalog(upgraded)
     transforms = () if connector.transforms is None else load_transforms(connector.transforms)
-    mappings = compile_mappings(connector.tables, transforms, *catalogs, forward=True)
-    now = await _things(connector, mappings)
-    async with open_proof_store(upgraded_dsn(connector), connector.name, FORWARD, make=False) as store:
+    mappings, problems = compile_partly(connector.tables, transforms, *catalogs, forward=True)
+    return await judge_certificate(connector, mappings, problems=list(map(str, problems.found)), make=False)
+
+
+async def judge_certificate(
+    connector: Connector, mappings: Mappings, *, problems: Sequence[str] = (), make: bool = True
+) -> Assessment:
+    """The same, of mappings that are compiled (`problems`: why others can't be).
+
+    The tables of verification are made where they lack, if `make`.
+
+    Raises:
+        ReplicatorError: CONNECTION, PERMISSION of reading.
+
+    """
+    now = replace(await _things(connector, mappings), problems=problems)
+    async with open_proof_store(upgraded_dsn(connector), connector.name, FORWARD, make=make) as store:
         assessment = assess_certificate(await store.facts([mapping.name for mapping in mappings.all]), now)
         if assessment.voided and assessment.certificate is not None:
             reason = "; ".join(one.message for one in assessment.voided)

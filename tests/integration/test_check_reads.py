@@ -98,7 +98,8 @@ CASES = {
         [(b"1",)],
     ),
     "a collation of its own": (
-        """CREATE TABLE p (id text COLLATE "C" PRIMARY KEY); CREATE TABLE c (id int PRIMARY KEY, p text COLLATE "POSIX");
+        """CREATE TABLE p (id text COLLATE "C" PRIMARY KEY);
+        CREATE TABLE c (id int PRIMARY KEY, p text COLLATE "POSIX");
         INSERT INTO p VALUES ('Ann'); INSERT INTO c VALUES (1, 'Ann'), (2, 'Bob');
         ALTER TABLE c ADD FOREIGN KEY (p) REFERENCES p NOT VALID""",
         [(b"2",)],

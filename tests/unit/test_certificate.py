@@ -50,6 +50,7 @@ CHANGED: list[tuple[Lack, dict[str, Any]]] = [
     (Lack.TRANSFORM, {"mappings": {"public.users": "other", "public.orders": "m2"}}),
     (Lack.MAPPINGS, {"mappings": {"public.users": "m1", "public.orders": "m2", "public.new": "m3"}}),
     (Lack.MAPPINGS, {"mappings": {"public.users": "m1"}}),
+    (Lack.MAPPINGS, {"mappings": {"public.users": "m1"}, "problems": ["public.orders: it has no column n"]}),
     (Lack.CONNECTOR, {"connector": {"checks": "other", "verify.tolerance": "t1"}}),
     (Lack.CONNECTOR, {"connector": {"checks": "c1", "verify.tolerance": "other"}}),
     (Lack.SCHEMA, {"old": {"public.users": "other", "public.orders": "s2"}}),

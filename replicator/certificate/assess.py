@@ -1,171 +1,15 @@
-"""The certificate: that both databases agreed, row by row, and that nothing has happened since that would put that in
-doubt. Pure: what is read is judged here, by one function.
-
-A certificate is issued by a verification of all mappings, complete, without a finding, and with all checks that block
-ok. It is void as soon as one of these holds; and once that was noticed, it stays void:
-
-    a transform or the connector is another one      a schema has changed on either side
-    a difference is open                             a change waits in the dead letter queue
-    a check that blocks is not ok                    a later verification did not come to a proof
-    rows may have changed without an event           rows were copied or derived anew since, or will be
-    either database is another one: restored, failed over, or made again
-
-How old it may be is not its own affair: a cutover judges that.
-"""
+"""Whether there is a valid certificate, and what is missing: one function over what is known. Pure."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    from replicator.mapping import Mapping as TableMapping
-    from replicator.tables import Table
+from replicator.certificate.facts import Identity, RunFacts, StoredCertificate, TargetFacts, Things
 
 NAMES_MAX: Final = 5
-
-
-@dataclass(frozen=True)
-class Identity:
-    """Which database one is.
-
-    Attributes:
-        system: the cluster's identifier; a restored copy has the same.
-        timeline: another one after a promotion or a restore to a point in time.
-        database: its oid: another one, when it was made again.
-
-    """
-
-    system: str
-    timeline: int
-    database: int
-
-    def to_json(self) -> dict[str, Any]:
-        """As it is stored."""
-        return {"system": self.system, "timeline": self.timeline, "database": self.database}
-
-
-@dataclass(frozen=True)
-class Things:
-    """What a certificate is about; compared with what there is when it is read.
-
-    Attributes:
-        connector: digests of the parts of the connector that matter to rows, by name.
-        mappings: digests of the transforms, by mapping.
-        old, upgraded: digests of the shapes of the mapped tables, by name.
-        source, target: which databases.
-
-    """
-
-    connector: Mapping[str, str]
-    mappings: Mapping[str, str]
-    old: Mapping[str, str]
-    upgraded: Mapping[str, str]
-    source: Identity
-    target: Identity
-
-    def to_json(self) -> dict[str, Any]:
-        """As it is stored."""
-        return {
-            "connector": dict(self.connector),
-            "mappings": dict(self.mappings),
-            "schemas": {"old": dict(self.old), "upgraded": dict(self.upgraded)},
-            "databases": {"source": self.source.to_json(), "target": self.target.to_json()},
-        }
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Things:
-        """The inverse."""
-        schemas, databases = document["schemas"], document["databases"]
-        return cls(
-            document["connector"],
-            document["mappings"],
-            schemas["old"],
-            schemas["upgraded"],
-            Identity(**databases["source"]),
-            Identity(**databases["target"]),
-        )
-
-
-@dataclass(frozen=True)
-class StoredCertificate:
-    """As it was issued.
-
-    Attributes:
-        id: its number.
-        issued_at, verified_since: seconds since the epoch: when, and when the verification that proves it had begun.
-        run: that verification.
-        content: what it says: `things`, tables and their rows, checks, positions.
-        void_reason: why it was seen to be void; None: it was not.
-        void_at: when.
-
-    """
-
-    id: int
-    issued_at: float
-    verified_since: float
-    run: int
-    content: Mapping[str, Any]
-    void_reason: str | None = None
-    void_at: float | None = None
-
-
-@dataclass(frozen=True)
-class RunFacts:
-    """A verification of all mappings, without condition or sample.
-
-    Attributes:
-        id: its number.
-        started_at: seconds since the epoch.
-        finished: it came to its end.
-        ok: it found everything equal, and every check that blocks ok.
-        tables: those that were not: findings or undecided rows, by upgraded table.
-        unsettled: of those, only rows that could not be decided.
-        checks: names of the checks that block and were not ok.
-
-    """
-
-    id: int
-    started_at: float
-    finished: bool
-    ok: bool = False
-    tables: Sequence[str] = ()
-    unsettled: bool = False
-    checks: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
-class TargetFacts:
-    """What the target's own tables say now.
-
-    Attributes:
-        certificate: the newest; None: there has been none.
-        run: the newest complete one; None: there has been none.
-        state: the feed's; None: it has not begun.
-        divergences: open ones, by upgraded table.
-        dead_letters: that wait.
-        failed_checks: newest results that are not ok and block, by name; those of checks that are gone left out.
-        stale: mappings whose rows may have changed without an event, and why.
-        requests: kinds of requests under way that write rows anew.
-        rewritten: mappings whose rows were copied or derived anew, and when last, in seconds since the epoch.
-        undone: mappings some of whose rows are by an earlier transform.
-
-    """
-
-    certificate: StoredCertificate | None = None
-    run: RunFacts | None = None
-    state: str | None = None
-    divergences: Mapping[str, int] = field(default_factory=dict)
-    dead_letters: int = 0
-    failed_checks: Mapping[str, str] = field(default_factory=dict)
-    stale: Mapping[str, str] = field(default_factory=dict)
-    requests: Sequence[str] = ()
-    rewritten: Mapping[str, float] = field(default_factory=dict)
-    undone: Sequence[str] = ()
 
 
 class Lack(StrEnum):
@@ -322,7 +166,9 @@ def _changed(then: Things, now: Things) -> Iterable[Missing]:
             )
     gone = [name for name in then.mappings if name not in now.mappings]
     new = [name for name in now.mappings if name not in then.mappings]
-    if gone or new:
+    if now.problems:
+        yield Missing(Lack.MAPPINGS, f"what is mapped doesn't fit any more: {now.problems[0]}", "plan")
+    elif gone or new:
         words = f"{_names(new) or 'none'} came, {_names(gone) or 'none'} went"
         yield Missing(Lack.MAPPINGS, f"other tables are mapped than were verified: {words}", "verify")
     changed = [name for name, digest in then.mappings.items() if now.mappings.get(name, digest) != digest]
@@ -372,28 +218,3 @@ def _names(names: Collection[str]) -> str:
     shown = list(names)[:NAMES_MAX]
     left = len(names) - len(shown)
     return ", ".join(shown) + (f" and {left} more" if left else "")
-
-
-# -- digests -----------------------------------------------------------------------------------------------------------
-
-
-def digest_of(*parts: Any) -> str:
-    """Of values that JSON can hold, or print as text."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:32]
-
-
-def shape_digest(table: Table) -> str:
-    """Of a table's shape: columns and key. Indexes, foreign keys, triggers and where its rows lie are left out."""
-    columns = [
-        (column.name, column.type_name, column.nullable, column.generated, column.identity) for column in table.columns
-    ]
-    return digest_of(columns, table.key, table.kind, table.oid)
-
-
-def shapes(mappings: Iterable[TableMapping], *, source: bool) -> dict[str, str]:
-    """Digests of the shapes of one end's mapped tables, by name."""
-    return {
-        str(side.table.name): shape_digest(side.table)
-        for mapping in mappings
-        for side in (mapping.sources if source else mapping.targets)
-    }
