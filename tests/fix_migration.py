@@ -43,7 +43,7 @@ class Migration:
         process = self.start()
         with contextlib.suppress(AssertionError):  # then the next line tells its story
             wait_until(
-                lambda: process.logged("connector failed") or not process.running or process.logged("streaming"), 60
+                lambda: process.logged("connector failed") or not process.running or process.logged("streaming"), 100
             )
         process.wait_for_log("streaming", 1)
         return process
