@@ -189,7 +189,8 @@ class Batch:
         position: what the checkpoint says once all of it is applied.
         complete: the last transaction is whole. If not, its rest comes in the next batch, `position` lies inside it
             (ordinal > 0), and a target that promises whole transactions must not commit yet.
-        transactions: number of source transactions that end in this batch.
+        transactions: number of source transactions that end in this batch; of a log of several partitions, those of
+            which it is the first to have an event (a snapshot's rows are of none).
         commit_time: source commit time of the newest transaction in it, seconds since the epoch; None without events.
         first_commit_time: likewise of the oldest.
         bytes: size of the values, for accounting.

@@ -266,7 +266,7 @@ class Lane:
         transactions = [list(group) for _, group in groupby(events, key=lambda event: id(event.transaction))]
         await self._replay_run(transactions, batch)
         if self.position is None or batch.position > self.position:
-            await self._commit((), batch)
+            await self._commit((), replace(batch, transactions=0))
 
     async def _replay_run(self, transactions: Sequence[list[ChangeEvent]], batch: Batch) -> None:
         """A run that is known to fail: its halves each at once, and a half that fails likewise."""
@@ -275,7 +275,7 @@ class Lane:
             return
         middle = len(transactions) // 2
         for half in (transactions[:middle], transactions[middle:]):
-            if half and not await self._commit_run(half, batch, transactions=len(half)):
+            if half and not await self._commit_run(half, batch, transactions=_transactions(half)):
                 await self._replay_run(half, batch)
 
     async def _commit_run(self, runs: Sequence[list[ChangeEvent]], batch: Batch, *, transactions: int) -> bool:
@@ -389,3 +389,8 @@ class Lane:
             _, touched = self._parking.keys_of(event)
             keys = text_key(touched[-1]) if touched and touched[-1] else None
         return named(event, error, key=keys, place=self._format(position_of(event)))
+
+
+def _transactions(runs: Sequence[list[ChangeEvent]]) -> int:
+    """How many source transactions: from a log each event is applied by itself, and several are of one."""
+    return len({events[0].transaction.xid or id(events) for events in runs if events[0].op is not Op.READ})

@@ -8,9 +8,9 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 from itertools import accumulate, groupby
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from replicator.events import Batch, Position
+from replicator.events import Batch, Op, Position
 from replicator.kafka.offsets import parse_mark
 from replicator.kafka.replays import Sequences
 
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from replicator.kafka.replays import Mark
     from replicator.partitions import Partition
     from replicator.tables import TableName
+
+
+_COUNTED: Final = 20_000
+"""Source transactions that are remembered, so as to be counted once; more than the largest batch has."""
 
 
 class Late(NamedTuple):
@@ -94,6 +98,7 @@ class Backlog:
         self._total = 0
         self._given_bytes = 0
         self._ends: dict[int, tuple[Reading, int]] = {}
+        self._counted: dict[int, None] = {}  # source transactions, the newest last
 
     @property
     def bytes(self) -> int:
@@ -210,9 +215,10 @@ class Backlog:
         size = self._sizes[rows - 1] - self._given_bytes
         self._given_bytes += size
         del self.events[:rows], self._readings[:rows], self._offsets[:rows], self._sizes[:rows], self._marks[:rows]
-        first, last = events[0].transaction, events[-1].transaction
+        last = events[-1].transaction
         number = last.at or 0
-        numbers = [event.transaction.at or 0 for event in events]
+        transactions = [event.transaction for event in events]
+        numbers = [one.at or 0 for one in transactions]
         at = 0
         for reading, run in runs:
             end = at + len(list(run))
@@ -227,16 +233,34 @@ class Backlog:
             self._yielded.note(done, reading.partition, next_offset)
         if whole:
             self._note((one for one in readings if not one.pending and one.read > one.noted), number)
-        times = [event.transaction.commit_time for event in events]
+        times = [one.commit_time for one in transactions]
         return Batch(
             events,
             Position(number + 1) if whole else Position(number, events[-1].ordinal),
             complete=whole,
-            transactions=number - (first.at or 0) + (1 if whole else 0),
+            transactions=self._count(events),
             commit_time=max(times),
             first_commit_time=min(times),
             bytes=size,
         )
+
+    def _count(self, events: Sequence[ChangeEvent]) -> int:
+        """How many source transactions these events are the first of; a snapshot's rows are of none.
+
+        Events of one come by several partitions, near each other. Without an id those that come together are one.
+        """
+        xids = dict.fromkeys([event.transaction.xid for event in events if event.op is not Op.READ])
+        nameless, counted = 0, self._counted
+        if 0 in xids:
+            del xids[0]
+            nameless = sum(not e.transaction.xid and e.ordinal == 1 and e.op is not Op.READ for e in events)
+        new = xids.keys() - counted.keys()
+        for xid in xids:
+            counted.pop(xid, None)
+        counted.update(xids)
+        if len(counted) > 2 * _COUNTED:
+            self._counted = dict.fromkeys(list(counted)[-_COUNTED:])
+        return nameless + len(new)
 
     def _note(self, readings: Iterable[Reading], number: int) -> None:
         for reading in readings:

@@ -191,7 +191,7 @@ async def test_events_carry_what_the_record_says(kafka_world: KafkaWorld) -> Non
         first.transaction.commit_time,
     )
     assert (Op.DELETE, (b"1", None), None) == (second.op, second.before, second.after)
-    assert (99.5, 98.5, True, 2) == (batch.commit_time, batch.first_commit_time, batch.complete, batch.transactions)
+    assert (99.5, 98.5, True, 1) == (batch.commit_time, batch.first_commit_time, batch.complete, batch.transactions)
 
 
 async def test_truncate_in_a_topic_of_one_partition_is_in_order(kafka_world: KafkaWorld) -> None:

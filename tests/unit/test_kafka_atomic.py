@@ -127,7 +127,7 @@ def test_rows_of_a_snapshot_belong_to_no_transaction() -> None:
 
     assert ["None 1", "x 1"] == said(batch)
     assert batch is not None
-    assert 2 == batch.transactions
+    assert 1 == batch.transactions
 
 
 def test_changes_without_metadata_are_refused() -> None:

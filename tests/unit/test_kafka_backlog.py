@@ -145,6 +145,29 @@ def test_half_a_batch_is_confirmed_by_its_last_event() -> None:
     assert places[-1] < batch.position
 
 
+def test_a_source_transaction_counts_once() -> None:
+    """Whichever partitions and batches its events come by; a snapshot's rows are of none, and those without an id of
+    one each.
+    """
+    log = Log()
+
+    def taken(*xids: int, op: Op = Op.UPDATE) -> int:
+        for number, xid in enumerate(xids):
+            reading = log.readings[PARTITIONS[number % 2]]
+            transaction = Transaction(xid, 0, 1.0, log.backlog.number)
+            log.backlog.number += 1
+            event = ChangeEvent(op, RELATION, None, (b"1",), transaction, 1)
+            log.backlog.add(event, reading, reading.read + 1, 10, None)
+            reading.read += 1
+        batch = log.cut()
+        assert batch is not None
+        return batch.transactions
+
+    assert [2, 1, 0] == [taken(7, 8, 7), taken(8, 9), taken(9, 7)]
+    assert 0 == taken(7, 5, 5, op=Op.READ)
+    assert 3 == taken(0, 0, 5)
+
+
 def test_nothing_behind_a_record_that_goes_back_is_stored() -> None:
     """Until it is proven to be a replay, offsets stay at it, whatever else is given out; what was seen is kept."""
     log = Log()
