@@ -26,10 +26,12 @@ class TcpProxy:
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._threads: list[threading.Thread] = []
         self._refusing = False
+        self._never = threading.Event()
         self._gates: dict[Direction, threading.Event] = {
             "to_server": threading.Event(),
             "to_client": threading.Event(),
         }
+        self.delay_seconds = 0.0  # of what goes to the server: every question is answered so much later
         self.resume()
         self._spawn(self._accept)
 
@@ -118,6 +120,8 @@ class TcpProxy:
             while self._open(gate, reader) and (chunk := reader.recv(CHUNK_BYTES)):
                 if not self._open(gate, reader):
                     break
+                if direction == "to_server" and self.delay_seconds:
+                    self._never.wait(self.delay_seconds)
                 passed = self._passed(len(chunk)) if direction == "to_client" else None
                 writer.sendall(chunk[:passed])
                 if passed is not None:

@@ -1,7 +1,7 @@
 """Continuous verification: pass after pass over all mappings, beside the feed of the process that leads.
 
     pass ──interval──▶ pass ──▶ …        each resumable: a restart goes on where it was
-      │  reads both sides, no faster than the brake allows (`engine.verify.pace`)
+      │  reads both sides, no faster than the brake allows (`engine.verify.pace`); then the checks, and a certificate
       └─ waits while the feed is not streaming: a look is not decided before the feed has passed it
 
 Nothing that happens here ends the feed. What fails is shown in the status, and tried again.
@@ -12,13 +12,15 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from replicator.daemon.certifying import issue_certificate
+from replicator.daemon.checking import result_document, run_checks
 from replicator.daemon.databases import FORWARD, old_dsn, upgraded_dsn
 from replicator.daemon.investigating import open_investigator
 from replicator.daemon.runner import known_error
@@ -26,7 +28,7 @@ from replicator.daemon.verifying import Proven, report_document
 from replicator.engine.verify.investigate import ExplainingStore
 from replicator.engine.verify.pace import Brake, Latencies, Pace, Signals
 from replicator.engine.verify.passes import PassSettings
-from replicator.engine.verify.run import Report, Verification
+from replicator.engine.verify.run import Verification
 from replicator.engine.verify.telling import TellingStore
 from replicator.postgres.measured import MeasuredReader
 from replicator.postgres.verify_state import open_verify_store
@@ -45,10 +47,9 @@ CHUNK_ROWS: Final = 2_000
 """Smaller than on demand: a chunk is a burst, and the brake works between two."""
 DIGEST_ROWS: Final = 10_000
 RETRY_MAX_SECONDS: Final = 300.0
+KEPT_DAYS: Final = 7
+"""Passes that have ended, and certificates that newer ones have followed, are kept so long."""
 _READERS: Final = 6
-
-Checks = Callable[[Report], Awaitable[None]]
-"""Runs the connector's checks after a pass, puts them into the report, and has the certificate seen to."""
 
 
 @dataclass
@@ -67,18 +68,14 @@ class ContinuousVerification:
         connector: its file.
         mappings: of the forward feed.
         status: the feed's.
-        checks: see `Checks`; None: the connector has none.
 
     """
 
-    def __init__(
-        self, connector: Connector, mappings: Mappings, status: FeedStatus, *, checks: Checks | None = None
-    ) -> None:
+    def __init__(self, connector: Connector, mappings: Mappings, status: FeedStatus) -> None:
         self._connector = connector
         self._mappings = mappings
         self._feed = status
         self._status = status.verify
-        self._checks = checks
         self._interval = connector.verify.interval.total_seconds()
         self._rate_max = connector.verify.rows_per_second_max
         self._pace = Pace(self._rate_max)
@@ -159,9 +156,12 @@ class ContinuousVerification:
             status.pass_began, status.next_at = time.time(), None
             status.state = VerifyState.VERIFYING
             report = await verification.run()
-            if self._checks is not None:
-                await self._checks(report)
+            results = await run_checks(connector, self._mappings.all, reached, report=report)
+            report.checks[:] = map(result_document, results)
             await verification.finish(report, report_document(report))
+            await store.forget(KEPT_DAYS)
+        if report.ok:
+            await issue_certificate(connector, self._mappings, report, quiet=True)
         status.trouble = status.retry_at = None
 
     async def _wait(self, seconds: float) -> None:

@@ -9,24 +9,32 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Final
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
+from replicator.daemon.certifying import judge_certificate
 from replicator.daemon.continuous import ContinuousVerification
 from replicator.daemon.databases import FORWARD, upgraded_dsn
 from replicator.daemon.findings import count, passed
 from replicator.daemon.runner import known_error
+from replicator.postgres.certificate_state import open_proof_store
 from replicator.postgres.findings import Findings, StoredFinding, StoredRun, open_findings
-from replicator.telemetry import VerifyState
+from replicator.telemetry import CertificateStatus, CheckStatus, VerifyState
 
 if TYPE_CHECKING:
+    from replicator.certificate import Assessment
     from replicator.config import Connector
     from replicator.mapping import Mappings
     from replicator.telemetry import Bus, ConnectorStatus, VerifyStatus
     from replicator.verification import Reached
 
 LOOK_SECONDS: Final = 1.0
+PROOF_SECONDS: Final = 30.0
+"""Checks and certificate are looked at so often ..."""
+PROOF_SECONDS_MIN: Final = 2.0
+"""... and this soon after something is found, or a verification has ended."""
 COUNT_SHARE: Final = 20
 """Counting what is open takes no more than one part in so many of the time."""
 RETRY_SECONDS: Final = 5.0
@@ -44,7 +52,7 @@ class VerificationBeside:
     """
 
     def __init__(self, connector: Connector, mappings: Mappings, status: ConnectorStatus) -> None:
-        self._watch = FindingsWatch(connector, status.forward.verify, status.bus)
+        self._watch = FindingsWatch(connector, mappings, status.forward.verify, status.bus)
         self._passes: ContinuousVerification | None = None
         if connector.verify.continuous:
             self._passes = ContinuousVerification(connector, mappings, status.forward)
@@ -63,13 +71,15 @@ class FindingsWatch:
 
     Args:
         connector: its file.
+        mappings: of the forward feed.
         status: of the feed's verification.
         bus: of the connector.
 
     """
 
-    def __init__(self, connector: Connector, status: VerifyStatus, bus: Bus) -> None:
+    def __init__(self, connector: Connector, mappings: Mappings, status: VerifyStatus, bus: Bus) -> None:
         self._connector = connector
+        self._proofs = ProofWatch(connector, mappings, status, bus)
         self._status = status
         self._bus = bus
         self._known: list[int] | None = None
@@ -103,7 +113,8 @@ class FindingsWatch:
                 await count(findings, self._status)
                 self._counted_at, stale = time.monotonic(), False
                 self._count_seconds = self._counted_at - now
-            await self._runs(findings)
+            ended = await self._runs(findings)
+            await self._proofs.look(at_once=bool(changed) or ended)
             await asyncio.sleep(LOOK_SECONDS)
 
     def _tell(self, one: StoredFinding) -> None:
@@ -111,7 +122,7 @@ class FindingsWatch:
             self._status.found[str(one.table), one.kind] += 1
         self._bus.publish("finding", time.time(), one.document())
 
-    async def _runs(self, findings: Findings) -> None:
+    async def _runs(self, findings: Findings) -> bool:
         """Verifications that have ended; those from before this process are no news, but the newest one is known."""
         first = self._known is None
         known = self._known or []
@@ -119,6 +130,7 @@ class FindingsWatch:
         for run in reversed(runs):
             self._passed(run, first=first)
         self._known = [*known, *(run.id for run in runs)][-_RUNS:]
+        return bool(runs)
 
     def _passed(self, run: StoredRun, *, first: bool) -> None:
         passed(run, self._status)
@@ -127,3 +139,56 @@ class FindingsWatch:
             return
         facts = {"run": run.id, "ok": run.result.get("ok"), "tables": run.result.get("tables", [])}
         self._bus.publish("pass", time.time(), facts)
+
+
+class ProofWatch:
+    """Tells status and bus what the checks say, and whether the certificate is valid.
+
+    Args:
+        connector, mappings, status, bus: see `FindingsWatch`.
+
+    """
+
+    def __init__(self, connector: Connector, mappings: Mappings, status: VerifyStatus, bus: Bus) -> None:
+        self._connector = connector
+        self._mappings = mappings
+        self._status = status
+        self._bus = bus
+        self._looked_at = 0.0
+        self._news = True
+        status.declare((), [CheckStatus(check.name, check.severity) for check in connector.checks])
+
+    async def look(self, *, at_once: bool) -> None:
+        """Look again, if it is time, or something has happened.
+
+        Raises:
+            ReplicatorError: CONNECTION, PERMISSION.
+
+        """
+        self._news = self._news or at_once
+        if time.monotonic() - self._looked_at < (PROOF_SECONDS_MIN if self._news else PROOF_SECONDS):
+            return
+        connector = self._connector
+        async with open_proof_store(upgraded_dsn(connector), connector.name, FORWARD) as store:
+            for result in await store.newest():
+                self._checked(result)
+        self._certified(await judge_certificate(connector, self._mappings))
+        self._looked_at, self._news = time.monotonic(), False
+
+    def _checked(self, result: dict[str, Any]) -> None:
+        at = datetime.fromisoformat(result["checked_at"]).timestamp()
+        new = CheckStatus(result["name"], result["severity"], result["ok"], at, result["message"])
+        before = self._status.checks.get(new.name)
+        self._status.checks[new.name] = new
+        if before is not None and (before.ok, before.message) != (new.ok, new.message):
+            facts = {"name": new.name, "ok": new.ok, "severity": new.severity, "message": new.message}
+            self._bus.publish("check", time.time(), facts)
+
+    def _certified(self, assessment: Assessment) -> None:
+        one = assessment.certificate
+        reason = "; ".join(lack.message for lack in assessment.missing)
+        new = CertificateStatus(assessment.valid, None if one is None else one.issued_at, reason)
+        before, self._status.certificate = self._status.certificate, new
+        if before is not None and (before.valid, before.reason) != (new.valid, new.reason):
+            facts = {"certificate": None if one is None else one.id, "valid": new.valid, "reason": new.reason}
+            self._bus.publish("certificate", time.time(), facts)

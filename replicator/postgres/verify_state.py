@@ -79,6 +79,18 @@ _CLOSE_UNSEEN: Final = (
     "AND d.feed = $2::text AND d.mapping = $3::text AND d.closed_at IS NULL AND d.last_seen < "
     "(SELECT v.started_at FROM replicator.verification AS v WHERE v.id = $4::bigint)"
 )
+# What a certificate rests on stays, and so do runs that somebody has asked for.
+_FORGET_CERTIFICATES: Final = """
+    DELETE FROM replicator.certificate AS c WHERE c.connector = $1::text AND c.feed = $2::text
+    AND c.issued_at < pg_catalog.now() - pg_catalog.make_interval(days => $3::integer)
+    AND EXISTS (SELECT FROM replicator.certificate AS n WHERE n.connector = c.connector AND n.feed = c.feed
+        AND n.id > c.id)
+"""
+_FORGET_RUNS: Final = """
+    DELETE FROM replicator.verification AS v WHERE v.connector = $1::text AND v.feed = $2::text
+    AND v.scope ? 'continuous' AND v.saved_at < pg_catalog.now() - pg_catalog.make_interval(days => $3::integer)
+    AND NOT EXISTS (SELECT FROM replicator.certificate AS c WHERE c.verification = v.id)
+"""
 
 
 class PostgresVerifyStore:
@@ -153,6 +165,11 @@ class PostgresVerifyStore:
     async def finish(self, run: Run, result: Mapping[str, Any]) -> None:
         """The run is complete."""
         await self._run(_FINISH, run.id, Jsonb(dict(result)))
+
+    async def forget(self, days: int) -> None:
+        """Remove passes of the daemon, and certificates that newer ones have followed, from before so many days."""
+        for query in (_FORGET_CERTIFICATES, _FORGET_RUNS):
+            await self._run(query, self._connector, self._feed, days)
 
     async def _run(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         assert self._session is not None

@@ -3,7 +3,8 @@
     statements of ours ──seconds──▶ Latencies: against what is usual, learnt ──┐
     the feed's lag ──────────────────────────── against what is usual ─────────┤ once a second
                                                                                ▼
-    Pace ◀──rows a second── Brake: half of it while anything is slow, a little more each second while nothing is
+    Pace ◀──rows a second── Brake: half of it while anything is slow, a little more with each second in which statements
+                            were not
 
 `Brake` and `Latencies` decide without clock and I/O; `Pace` sleeps.
 """
@@ -179,7 +180,7 @@ class Brake:
             self.reasons = reasons
             begin = self.rate if self.rate is not None else max(signals.rows, self._least)
             self.rate = max(self._least, begin / 2)
-        elif self.rate is not None and self.braked:
+        elif self.rate is not None and self.braked and any(one is not None for one in signals.latency.values()):
             self.rate += STEP * self._full
             if self.rate >= self._full:
                 self.rate, self.reasons = self.rows_per_second_max, ()
@@ -203,7 +204,7 @@ class Brake:
         if signals.lag is not None:
             usual = self._lag.value
             self._lag.learn(now, signals.lag)
-            if signals.lag > self.lag_max and (usual is None or signals.lag > SLOW_RATIO * usual):
+            if usual is not None and signals.lag > max(self.lag_max, SLOW_RATIO * usual):
                 found.append(f"the feed is {signals.lag:.1f} s behind")
         return tuple(found)
 
