@@ -132,8 +132,13 @@ def _reader(connector: Connector, dsn: str) -> PostgresVersionedReader:
 
 
 def _settings(connector: Connector, wanted: Wanted) -> PassSettings:
-    patience = Patience(seconds=wanted.patience_seconds)
-    return PassSettings(min(connector.backfill.chunk_rows, CHUNK_ROWS_MAX), patience=patience)
+    """No chunk is larger than what may be read in a second."""
+    rate = wanted.rows_per_second_max or PassSettings.digest_rows
+    return PassSettings(
+        chunk_rows=min(connector.backfill.chunk_rows, CHUNK_ROWS_MAX, rate),
+        digest_rows=min(PassSettings.digest_rows, rate),
+        patience=Patience(seconds=wanted.patience_seconds),
+    )
 
 
 def _scope(chosen: Sequence[Mapping], wanted: Wanted) -> Scope:
