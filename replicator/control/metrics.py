@@ -72,6 +72,7 @@ class StatusCollector(Collector):
         yield _gauge(names.LAST_APPLIED, [(labels, feed.applied_at) for labels, feed in feeds])
         yield _gauge(names.DEAD_LETTERS, [(labels, feed.dead_letters) for labels, feed in feeds])
         yield _gauge(names.STALE, [(labels, len(feed.stale)) for labels, feed in feeds])
+        yield _gauge(names.CHANGED, [(labels, len(feed.transform_changed)) for labels, feed in feeds])
         yield _counter(names.APPLIED_TRANSACTIONS, [(labels, feed.transactions_applied) for labels, feed in feeds])
         yield _counter(names.PRODUCED_RECORDS, [(labels, feed.produced_records) for labels, feed in feeds])
         yield _counter(names.PRODUCED_BYTES, [(labels, feed.produced_bytes) for labels, feed in feeds])

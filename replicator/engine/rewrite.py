@@ -19,6 +19,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+import structlog
+
 from replicator.engine.apply import Applied
 from replicator.engine.chunk_copy import RETRIED_HERE
 from replicator.engine.chunks import Portion
@@ -86,12 +88,14 @@ class Rewriter:
         self._status = status
         self._portions: dict[str, Portion] = {}
         self._xids: set[int] = set()
+        self._log = structlog.get_logger("replicator.repair").bind(connector=status.connector, feed=status.feed)
 
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
         """Within the block every snapshot sees what the feed applies; begins when what runs on the source has ended."""
         with self._feed.recent.watch() as xids:
             self._xids = xids
+            self._log.info("waiting for the transactions that run on the source")
             await self._reader.wait_for_running()
             yield
 

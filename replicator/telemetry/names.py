@@ -115,6 +115,12 @@ STALE: Final = Metric(
     _FEED_LABELS,
     "Mappings whose rows may have changed without an event: they need a resync.",
 )
+CHANGED: Final = Metric(
+    "replicator_changed_transforms",
+    _GAUGE,
+    _FEED_LABELS,
+    "Mappings that have rows by a transform from before it changed: they need a rederive.",
+)
 RESTARTS: Final = Metric(
     "replicator_restarts", _COUNTER, (CONNECTOR,), "Lifecycles begun again after an error that may pass."
 )
@@ -226,6 +232,7 @@ ALL: Final = (
     RETRIES,
     DEAD_LETTERS,
     STALE,
+    CHANGED,
     RESTARTS,
     BACKFILL_ROWS,
     BACKFILL_ESTIMATE,
