@@ -93,6 +93,9 @@ def _show_comparison(detail: Mapping[str, Any], file: Path, tables: tuple[str, .
 def comparison_lines(detail: Mapping[str, Any]) -> Iterator[str]:
     """What would be written, for people."""
     for name, one in detail["mappings"].items():
+        if one["without_key"]:
+            yield f"{click.style(name, bold=True)}  has no key: only a resync writes it again"
+            continue
         yield (
             f"{click.style(name, bold=True)}  {one['missing']:,} INSERT, {one['different']:,} UPDATE, "
             f"{one['extra']:,} DELETE, of what {counted(one['done'], 'row')} of the old side make"
@@ -105,6 +108,9 @@ def _next(answer: JobAnswer, file: Path) -> tuple[str, str]:
     mappings: dict[str, dict[str, Any]] = (answer.detail or {}).get("mappings") or {}
     if any(one["dead_letters"] for one in mappings.values()):
         return f"replicator dlq list {file}", "changes wait there, and are derived when they are retried"
+    keyless = [name for name, one in mappings.items() if one["without_key"]]
+    if keyless:
+        return f"replicator resync {file} {keyless[0]}", "without a key there is no row to derive again"
     if not answer.ok:
         return f"replicator rederive {file} --table {next(iter(mappings))}", "again, when what was refused is mended"
     return f"replicator verify {file}", "to prove that both sides agree"

@@ -171,7 +171,10 @@ def _verification(known: dict[str, Any]) -> list[str]:
 def _changed(mappings: dict[str, float]) -> list[str]:
     now = time.time()
     return [
-        click.style(f"  {name} needs a rederive: its transform changed {span(max(0.0, now - since))} ago", fg="yellow")
+        click.style(
+            f"  {name} needs a rederive: its transform, or a table of it, changed {span(max(0.0, now - since))} ago",
+            fg="yellow",
+        )
         for name, since in mappings.items()
     ]
 

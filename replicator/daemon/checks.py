@@ -100,7 +100,7 @@ def _transforms_changed(mappings: Mappings, known: MappingOf[str, MappingDigest]
             Level.WARN,
             "transform_changed",
             str(mapping.root.table.name),
-            f"its transform has changed, and {runs}",
+            f"its transform, or one of its tables, has changed, and {runs}",
             f"Once the daemon runs it: replicator rederive FILE --table {mapping.name} "
             "(--dry-run counts what would be written)",
             mapping.name,

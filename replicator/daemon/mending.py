@@ -254,14 +254,16 @@ async def compare_derived(connector: Connector, tables: Sequence[str], watch: Wa
     Beside the daemon, which may run the files as they were.
 
     Raises:
-        ReplicatorError: CONFIG of an unknown table, or one without a key; CONNECTION, also when no daemon applies
-            anything.
+        ReplicatorError: CONFIG of an unknown table; CONNECTION, also when no daemon applies anything.
 
     """
     done: dict[str, Rederived] = {}
     pace = Pace(connector.verify.rows_per_second_max)
     async with open_views(connector) as views:
         for mapping in await _meant(connector, views.mappings, tables):
+            if mapping.multiset:
+                done[mapping.name] = Rederived(without_key=True)
+                continue
 
             async def told(result: Rederived, name: str = mapping.name) -> None:
                 done[name] = result

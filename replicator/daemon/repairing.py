@@ -95,13 +95,15 @@ class RepairDesk:
             tell: see `Tell`.
 
         Raises:
-            ReplicatorError: CONFIG, when this process has other transforms than whoever asks, or for a table without a
-                key; else as `Rederive.run`.
+            ReplicatorError: CONFIG, when this process has other transforms than whoever asks; else as `Rederive.run`.
 
         """
         done: dict[str, Rederived] = {}
         async with open_views(self._parts.connector, self._mappings) as views, self._rewriter.watching():
             for mapping in self._chosen(payload["mappings"]):
+                if mapping.multiset:
+                    done[mapping.name] = Rederived(without_key=True)
+                    continue
 
                 async def told(result: Rederived, name: str = mapping.name) -> None:
                     done[name] = result
@@ -173,6 +175,9 @@ def _repaired(result: Repaired) -> str:
 def _rederived(done: Mapping[str, Rederived], mixed: Sequence[str]) -> str:
     parts = []
     for name, result in done.items():
+        if result.without_key:
+            parts.append(f"{name}: left alone, for it has no key; `replicator resync` copies it again")
+            continue
         what = f"{name}: {result.rows:,} rows compared, {result.aggregates:,} aggregates derived again"
         if result.refused:
             key, message = result.refusals[0]

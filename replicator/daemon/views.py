@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from replicator.mapping import Mappings
     from replicator.verification import Reached
 
-_READERS: Final = 4
+_READERS: Final = 8
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ import structlog
 from replicator.engine.recheck import RememberingLooker
 from replicator.engine.verify.passes import MappingPasses, PassSettings
 from replicator.engine.verify.settle import Patience
-from replicator.errors import ErrorKind, ReplicatorError
 from replicator.verification import Kind, Progress, Run, Scope
 
 if TYPE_CHECKING:
@@ -50,6 +49,7 @@ class Rederived:
         waiting: aggregates of which a change waits in the dead letter queue: left alone.
         refused: that were refused, by the target or the transform.
         refusals: the first of them: key and reason.
+        without_key: the table has none, so nothing was done: a resync copies it again.
 
     """
 
@@ -61,11 +61,12 @@ class Rederived:
     waiting: int = 0
     refused: int = 0
     refusals: list[tuple[list[str], str]] = field(default_factory=list)
+    without_key: bool = False
 
     @property
     def ok(self) -> bool:
         """All rows are by the new transform."""
-        return not self.refused
+        return not self.refused and not self.without_key
 
     def found(self, findings: Sequence[Finding]) -> None:
         """These rows differ."""
@@ -96,6 +97,7 @@ class Rederived:
             "dead_letters": self.waiting,
             "refused": self.refused,
             "refusals": [{"key": key, "message": message} for key, message in self.refusals],
+            "without_key": self.without_key,
         }
 
 
@@ -126,13 +128,6 @@ class Comparison:
         chunk_rows: int,
         told: Told,
     ) -> None:
-        if mapping.multiset:
-            raise ReplicatorError(
-                f"{mapping.root.table.name} has no key, so its rows can't be derived one by one",
-                kind=ErrorKind.CONFIG,
-                table=str(mapping.root.table.name),
-                hint=f"nothing was done; `replicator resync` {mapping.name} copies it again, whole",
-            )
         estimate = mapping.root.table.rows_estimate
         self.result = Rederived(rows_estimate=estimate if estimate >= 0 else None)
         self.progress = Progress()

@@ -12,7 +12,7 @@ from replicator.postgres.verify_state import DOING, PostgresVerifyStore
 if TYPE_CHECKING:
     from replicator.postgres.target import PostgresTarget
 
-_WORKER: Final = "findings"
+_WORKER: Final = "repair-findings"
 
 
 class FencedFindings(PostgresVerifyStore):
