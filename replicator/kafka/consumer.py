@@ -19,6 +19,7 @@ import asyncio
 import concurrent.futures
 import queue
 import threading
+import time
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar, cast
 
@@ -39,6 +40,7 @@ _BATCH: Final = 1_000
 _HOLD_SECONDS: Final = 1.0
 """How long a full buffer keeps the thread from polling, before partitions are paused (which drops what the library has
 fetched ahead, so that it is fetched again)."""
+_LOOK_SECONDS: Final = 0.005
 _RECORD_BYTES: Final = 300
 _UNEXPECTED: Final = "Nothing is lost: offsets stand where the target has them. Start again; report it if it comes back"
 _CLOSE_SECONDS: Final = 15.0
@@ -77,8 +79,10 @@ class Member(Protocol):
         """These are given up when this returns, at the latest after so long."""
 
     @property
-    def wanted(self) -> Collection[Partition]:
-        """Partitions to read though the buffer is full: what is in it waits for them. Asked from the thread."""
+    def wanted(self) -> tuple[Collection[Partition], int]:
+        """Partitions to read though the buffer is full: what is in it waits for them; and how many of the records that
+        were handed over this is said in view of. Asked from the thread.
+        """
 
     def lost(self, partitions: Collection[Partition]) -> None:
         """These belong to others already."""
@@ -128,6 +132,7 @@ class GroupThread:
         self._held: list[Message] = []
         self._paused = False
         self._taken_bytes = 0  # written by the thread
+        self._handed_over = 0  # records
         self._released_bytes = 0  # written by the loop
         self._waiting: concurrent.futures.Future[Any] | None = None
         self._last_words: Callable[[Consumer], Any] | None = None
@@ -249,11 +254,17 @@ class GroupThread:
         self._paused = True
         consumer.pause(consumer.assignment())
         wanted: Collection[Partition] = frozenset()
+        polled = time.monotonic()
         while not self._room.is_set():
             self._answer()
-            if self._member.wanted != wanted:
+            now_wanted, in_view_of = self._member.wanted
+            if wanted and in_view_of < self._handed_over and time.monotonic() - polled < _HOLD_SECONDS:
+                self._room.wait(_LOOK_SECONDS)  # while the loop is busy all of a partition would be read for one record
+                continue
+            polled = time.monotonic()
+            if now_wanted != wanted:
                 consumer.pause(consumer.assignment())
-                wanted = self._member.wanted
+                wanted = now_wanted
                 assigned = {(one.topic, one.partition): one for one in consumer.assignment()}
                 consumer.resume([assigned[one] for one in wanted if one in assigned])
             arrival = consumer.poll(_POLL_SECONDS)
@@ -274,6 +285,7 @@ class GroupThread:
             arrivals.append(arrival)
             if isinstance(arrival, Record):
                 size += size_of(arrival)
+                self._handed_over += 1
         self._held.clear()
         self._taken_bytes += size
         if self._taken_bytes - self._released_bytes > self._bytes_max:

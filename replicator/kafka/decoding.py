@@ -58,6 +58,7 @@ class Decoding:
 
     Attributes:
         wanted: partitions that must be read though there is no room.
+        passed: how many records were read, or dropped.
 
     """
 
@@ -89,6 +90,7 @@ class Decoding:
         self._waiting: deque[Record | End] = deque()
         self._merge = merge
         self.wanted: frozenset[Partition] = frozenset()
+        self.passed = 0
         self._more = asyncio.Event()
         self._log = structlog.get_logger("replicator.kafka")
 
@@ -105,6 +107,7 @@ class Decoding:
                 kept.append(one)
             elif type(one) is Record:
                 self._release(size_of(one))
+                self.passed += 1
         self._waiting = kept
 
     async def run(self) -> None:
@@ -202,7 +205,9 @@ class Decoding:
     def _pass(self, count: int) -> None:
         """The first that wait are done with."""
         waiting = self._waiting
-        self._release(sum([size_of(one) for one in [waiting.popleft() for _ in range(count)] if type(one) is Record]))
+        sizes = [size_of(one) for one in [waiting.popleft() for _ in range(count)] if type(one) is Record]
+        self._release(sum(sizes))
+        self.passed += len(sizes)
 
     async def _learn(self, needed: Collection[RegistrySchema]) -> None:
         for schema in needed:

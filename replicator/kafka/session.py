@@ -229,9 +229,9 @@ class Session:
         return offsets
 
     @property
-    def wanted(self) -> Collection[Partition]:
+    def wanted(self) -> tuple[Collection[Partition], int]:
         """See `Member`."""
-        return self._decoding.wanted
+        return self._decoding.wanted, self._decoding.passed
 
     async def revoked(self, partitions: Collection[Partition], seconds: float) -> None:
         """See `Member`. Where transactions are whole, one process has all partitions or works on none."""
