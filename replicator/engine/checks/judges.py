@@ -83,6 +83,11 @@ class PairJudge:
         """Those that must be looked at again."""
         return tuple(self._open or ())
 
+    @property
+    def suspects(self) -> bool:
+        """Whether one of them was wrong in the newest look, and stood still."""
+        return any(standing.base is not None for standing in (self._open or {}).values())
+
     def see(self, look: PairLook) -> None:
         """Take a look into account. What appears first in a later one came after the first, and is let pass."""
         if self._open is None:

@@ -81,10 +81,15 @@ class Turns:
     _began: float = field(default_factory=time.monotonic)
     _pause: float = PAUSE_INITIAL
 
-    async def another(self) -> bool:
-        """Whether to look once more; waits a little, by chance, so as not to keep step with what is looked at."""
+    async def another(self, *, enough: bool = False) -> bool:
+        """Whether to look once more; waits a little, by chance, so as not to keep step with what is looked at.
+
+        Args:
+            enough: the least number of looks will do.
+
+        """
         self.taken += 1
-        if self.taken >= LOOKS_MIN and time.monotonic() - self._began > self.patience_seconds:
+        if self.taken >= LOOKS_MIN and (enough or time.monotonic() - self._began > self.patience_seconds):
             return False
         await asyncio.sleep(self._pause * random.uniform(0.3, 1.7))  # noqa: S311
         self._pause = min(self._pause * 1.4, PAUSE_MAX)
@@ -120,7 +125,9 @@ async def look_at_pair(rule: SqlRule, ends: Ends) -> Found:
         _refuse_size(before, found, after)
         one, other, again = (answers.grouped(each) for each in (before, found, after))
         judge.see(PairLook(one, other, again, xmin, barrier, held))
-        if not judge.undecided or not await turns.another():
+        # What only moves can't make a rule right that is proven wrong.
+        enough = bool(judge.wrong) and not judge.suspects
+        if not judge.undecided or not await turns.another(enough=enough):
             return _pair_result(rule, judge, answers, position)
 
 
@@ -154,6 +161,7 @@ def _pair_result(rule: SqlRule, judge: PairJudge, answers: Answers, position: in
             return Found(ok=False, message="the two values differ (show: on shows them)", position=position)
         named = listed(words, len(judge.wrong), KEYS_MAX)
         message = f"{len(judge.wrong):,} of {total:,} rows differ: {named}" if answers.keyed else f"differs: {named}"
+        message += f"; {len(judge.undecided):,} never stood still" if judge.undecided else ""
         return Found(
             ok=False, message=message, keys=tuple(wrong)[:KEYS_MAX] if answers.keyed else (), position=position
         )
