@@ -68,6 +68,16 @@ class Beginning:
         await self._ledger.identity(await self._admin.cluster(), seen)
         self.found = found
 
+    async def refresh(self) -> None:
+        """See which topics there are now, with one question to the brokers; `check` anew where that is another answer.
+
+        Raises:
+            ReplicatorError: as `check`.
+
+        """
+        if not self.found or await self._admin.topics(self.topics) != self.found:
+            await self.check()
+
     async def begin(self, partitions: Collection[Partition]) -> dict[Partition, int]:
         """Take these partitions over, and see where each one begins: the next offset.
 

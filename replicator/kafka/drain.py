@@ -61,7 +61,7 @@ class Drain:
     async def passed(self, lsn: int) -> Position:
         """See `ports.Source`."""
         await self._proof.produced(lsn)
-        await self._beginning.check()
+        await self._beginning.refresh()
         ends = await self._admin.ends(self._beginning.partitions())
         refreshed = False
         while left := {one: end for one, end in ends.items() if not self._read(one, end)}:

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from replicator.partitions import Marker
 
 _POLL_SECONDS: Final = 0.1
+_POLL_SECONDS_MAX: Final = 1.0
+_POLL_SHARE: Final = 0.1
+"""Of what was waited: where offsets are committed with the records the answer comes within moments; where a worker
+flushes them once in a while (`offset.flush.interval.ms`, a minute), nobody needs to know it to a tenth of a second."""
 _PATIENCE_SECONDS: Final = 60.0
 """A worker that restarts, or a rolling upgrade of all, is back by then."""
 _BEAT_AFTER_SECONDS: Final = 1.0
@@ -56,6 +60,9 @@ class DebeziumProof:
         self._marker = marker
         self._beat_seconds = beat_seconds
         self._beat_next = 0.0
+        self._upto = -1  # what was committed once stays in the log
+        self._asked = 0.0
+        self._asking = asyncio.Lock()
         self._patience = patience_seconds
         self._trouble: str | None = None
         self._log = structlog.get_logger("replicator.kafka").bind(topic_prefix=topic_prefix)
@@ -71,26 +78,36 @@ class DebeziumProof:
                 "stream.connect_name",
             )
         began = answered = looked = time.monotonic()
-        while True:
+        # Not at the LSN itself: the record that tells a transaction's end (in the transaction topic) follows the
+        # first one that carries its LSN, and whatever is past it follows both.
+        while self._upto <= lsn:
+            pause = min(max(_POLL_SECONDS, (time.monotonic() - began) * _POLL_SHARE), _POLL_SECONDS_MAX)
             try:
-                committed = await self._committed(connect)
+                await self._ask(connect, pause)
                 answered = time.monotonic()
             except ReplicatorError as error:
                 if error.kind is not ErrorKind.CONNECTION or time.monotonic() - answered > self._patience:
                     raise
-                committed = None
-            # Not at the LSN itself: the record that tells a transaction's end (in the transaction topic) follows the
-            # first one that carries its LSN, and whatever is past it follows both.
-            if committed is not None and committed > lsn:
-                if self._trouble is not None:
-                    await self._look(connect)
-                return
+            if self._upto > lsn:
+                break
             if time.monotonic() - looked >= _LOOK_SECONDS:
                 looked = time.monotonic()
                 await self._look(connect)
             if time.monotonic() - began >= _BEAT_AFTER_SECONDS:
                 await self._beat()
-            await asyncio.sleep(_POLL_SECONDS)
+            await asyncio.sleep(pause)
+        if self._trouble is not None:
+            await self._look(connect)
+
+    async def _ask(self, connect: ConnectClient, pause: float) -> None:
+        """Ask how far it is, unless somebody who waits as well has asked a moment ago."""
+        async with self._asking:
+            if time.monotonic() - self._asked < pause / 2:
+                return
+            committed = await self._committed(connect)
+            self._asked = time.monotonic()
+            if committed is not None:
+                self._upto = max(self._upto, committed)
 
     async def _look(self, connect: ConnectClient) -> None:
         """Say it when Debezium doesn't run (a task that has failed stays so), and when it does again: it may be that

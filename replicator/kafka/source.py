@@ -83,6 +83,7 @@ class KafkaSource:
         self._scrub = scrub_of(stream)
         self._admin = Admin(client_settings(stream), self._scrub, Log(self._scrub, connector=connector))
         self._session: Session | None = None
+        self._applied: Beginning | None = None
         self._nudged_until = 0.0
         self._idle_at = 0.0
 
@@ -250,8 +251,8 @@ class KafkaSource:
 
         """
         await self._proof.produced(lsn)
-        beginning = self._beginning()
-        await beginning.check()
+        beginning = self._applied = self._applied or self._beginning()
+        await beginning.refresh()
         ends = await self._admin.ends(beginning.partitions())
         while True:
             offsets = await self._ledger.offsets()

@@ -1,12 +1,16 @@
 """The drain proof by Kafka: a position behind all that was in the log, wherever it lies and however it came there."""
 
 import asyncio
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 import pytest
+from confluent_kafka.admin import NewPartitions  # type: ignore[attr-defined]  # exported, not in __all__
 
 from replicator.errors import ErrorKind, ReplicatorError
 from replicator.events import Position
-from tests.fix_kafka_source import ITEMS, ORDERS, KafkaWorld, Reader
+from tests.fix_kafka_source import DEADLINE_SECONDS, ITEMS, ORDERS, KafkaWorld, Reader
 from tests.polling import looped
 
 
@@ -21,6 +25,11 @@ async def drain(reader: Reader, position: Position) -> None:
 
 async def passed(reader: Reader) -> Position:
     return await asyncio.wait_for(reader.source.passed(1), 40)
+
+
+async def passed_again_and_again(reader: Reader) -> None:
+    while True:
+        await passed(reader)
 
 
 async def test_an_open_transaction_of_the_producer_is_waited_for(kafka_world: KafkaWorld) -> None:
@@ -122,3 +131,27 @@ async def test_a_promise_is_not_kept_by_forgetting(kafka_world: KafkaWorld) -> N
         await one.run()
 
     assert ErrorKind.REASSIGNED is caught.value.kind
+
+
+async def test_a_proof_asks_about_the_topics_once(kafka_world: KafkaWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the log is the same is looked at closely only where the topics are others; then it is, at once."""
+    kafka_world.make_topic()
+    reader = await kafka_world.started()
+    await asyncio.wait_for(reader.source.passed(1), DEADLINE_SECONDS)
+    admin, asked = reader.source._admin, Counter[str]()
+    for question in ("topics", "cluster"):
+        answer = getattr(admin, question)
+
+        def ask(*names: object, question: str = question, answer: Callable[..., Any] = answer) -> Any:
+            asked[question] += 1
+            return answer(*names)
+
+        monkeypatch.setattr(admin, question, ask)
+    for _ in range(3):
+        await asyncio.wait_for(reader.source.passed(1), DEADLINE_SECONDS)
+    assert asked["cluster"] + 3 <= asked["topics"]
+
+    (done,) = kafka_world.admin.create_partitions([NewPartitions(kafka_world.topic(), 2)]).values()
+    done.result(20)
+    with pytest.raises(ReplicatorError, match="has 2 partitions"):
+        await passed_again_and_again(reader)

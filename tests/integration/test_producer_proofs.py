@@ -208,3 +208,22 @@ async def test_a_message_alone_marks_a_source_without_heartbeat_table(old_databa
     (commit,) = shown(old_database, "p")
     assert commit > lsn
     assert "replicator" == MESSAGE_PREFIX
+
+
+async def test_connect_is_not_asked_more_than_needed(connect_server: ConnectServer) -> None:
+    """Ever less often while nothing comes, once for all who wait, and not at all about what was proven before."""
+    connect_server.offsets["crm"] = [offset(lsn_commit=100)]
+    client = connect_server.client()
+    proof = DebeziumProof(client, "old", CountingMarker(), beat_seconds=0)
+    asked = "/connectors/crm/offsets"
+    try:
+        waiting = [asyncio.ensure_future(proof.produced(100)) for _ in range(20)]
+        await asyncio.wait(waiting, timeout=4)
+        assert 60 > connect_server.requests.count(asked) > 1
+        connect_server.offsets["crm"] = [offset(lsn_commit=200)]
+        await asyncio.wait_for(asyncio.gather(*waiting), 30)
+        before = len(connect_server.requests)
+        await proof.produced(150)
+    finally:
+        await client.close()
+    assert before == len(connect_server.requests)
