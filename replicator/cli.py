@@ -31,6 +31,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "certificate": "Show the proof that both databases agree, or what it lacks.",
     "repair": "Derive again what verify has found to differ, beside the running feed.",
     "rederive": "Derive again what a changed transform makes otherwise, and nothing else.",
+    "explain": "Tell one row's story: source, transform, target, and what is known of it.",
     "dlq": "List, show, retry or discard dead letters.",
     "capture": "Put the old database's changes into Kafka, in Debezium's format.",
     "resync": "Copy a table again beside the running feed.",

@@ -54,6 +54,10 @@ _WRITERS: Final = """
     LEFT JOIN LATERAL pg_catalog.pg_xact_commit_timestamp_origin(w.xid::text::xid) AS t(at, roident) ON true
     LEFT JOIN pg_catalog.pg_replication_origin AS o ON o.roident = t.roident
 """
+_TIMES: Final = (
+    "SELECT u.xid, extract(epoch FROM pg_catalog.pg_xact_commit_timestamp(u.xid::text::xid))::double precision "
+    "FROM unnest($1::bigint[]) AS u(xid)"
+)
 _REPLICA: Final = "SET LOCAL session_replication_role = replica"
 _TRIGGERS: Final = """
     SELECT t.tgname FROM pg_catalog.pg_trigger AS t WHERE t.tgrelid = {table}::pg_catalog.regclass
@@ -140,3 +144,22 @@ class PostgresWriters:
         """End the session. Idempotent."""
         if self._session is not None:
             await self._session.close()
+
+
+async def commit_times(dsn: str, purpose: str, xids: Collection[int]) -> dict[int, float]:
+    """When transactions were committed, seconds since the epoch; those that the server doesn't know are left out.
+
+    Args:
+        dsn: of either database.
+        purpose: for application_name.
+        xids: 32 bits, as a row's xmin is.
+
+    Raises:
+        ReplicatorError: CONNECTION.
+
+    """
+    async with await connect(dsn, purpose) as session:
+        with driver_errors("asking when rows were committed"):
+            ((tracked,),) = await fetch(session, _TRACKED)
+            rows = await fetch(session, _TIMES, sorted(xids)) if tracked else []
+    return {xid: at for xid, at in rows if at is not None}
