@@ -136,9 +136,9 @@ class PostgresProofStore:
             dead_letters=letters,
             failed_checks=dict(failed),
             stale=dict(await self._of_feed(certificate_sql.STALE)),
-            requests=[kind for (kind,) in await self._of_feed(certificate_sql.REQUESTS)],
+            requests=tuple([kind for (kind,) in await self._of_feed(certificate_sql.REQUESTS)]),
             rewritten=dict(await self._of_feed(certificate_sql.REWRITTEN, mappings)),
-            undone=[name for (name,) in await self._of_feed(certificate_sql.UNDONE, mappings)],
+            undone=tuple([name for (name,) in await self._of_feed(certificate_sql.UNDONE, mappings)]),
         )
 
     async def _of_feed(self, query: str, *values: object) -> list[tuple[Any, ...]]:
