@@ -3,12 +3,18 @@
 What differs is named in `as_ours`, each with its reason; docs/operations.md tells the same to readers.
 """
 
+import functools
+import io
 import json
-from typing import Any
+import re
+import urllib.request
+from typing import Any, get_args
 
+import fastavro
 import pytest
 from confluent_kafka import Message
 
+from replicator.demo.kafka_parts.debezium import Format
 from tests.connector_files import write_connector
 from tests.fix_capture import read_all
 from tests.fix_kafka import Kafka, MakeConnector
@@ -18,8 +24,10 @@ from tests.polling import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
+FORMATS: tuple[Format, ...] = get_args(Format)
 TABLES = """
-CREATE TABLE items (id int PRIMARY KEY, body text, price numeric(10,2), at timestamptz, flag boolean NOT NULL);
+CREATE TABLE items (
+    id int PRIMARY KEY, body text, price numeric(10,2), at timestamptz, flag boolean NOT NULL DEFAULT true);
 CREATE TABLE places (street text, town text, n int, PRIMARY KEY (town, street));
 CREATE TABLE bag (v int, t text);
 ALTER TABLE bag REPLICA IDENTITY FULL;
@@ -41,6 +49,9 @@ ALTER TABLE items ADD n bigint;
 INSERT INTO items VALUES (10, 'n', 1, NULL, true, 7);
 INSERT INTO items VALUES (99, 'last', 1, NULL, true, 7);
 """
+COLUMN_NAME = "__debezium.source.column.name"
+PREFIX = re.compile(r"\bt[0-9a-f]{12}[cd]\d\b\.?")
+"""Of the topics: each has its own here."""
 MARKS = 24  # of twelve transactions
 TOPICS = ("public.items", "public.places", "public.bag", "public.Odd_name_", "message", "transaction")
 DEBEZIUM = {
@@ -52,74 +63,102 @@ DEBEZIUM = {
 }
 
 
-def told(message: Message) -> dict[str, Any]:
-    """A record as data."""
+def told(message: Message, registry: str | None) -> dict[str, Any]:
+    """A record as data: key, value and the key headers, each as its schema (where there is one) and its content."""
     key, value = message.key(), message.value()
     given: list[Any] = list(message.headers() or ())
-    headers = {
-        name: json.loads(content or b"null") for name, content in given if not name.startswith("__debezium.context")
-    }
+    headers = {name: content for name, content in given if not name.startswith("__debezium.context")}
     return {
         "topic": (message.topic() or "").partition(".")[2],
-        "key": None if key is None else json.loads(key),
-        "value": None if value is None else json.loads(value),
+        "key": parts(key, registry)[1],
+        "value": parts(value, registry)[1],
         "headers": headers,
+        "schemas": [parts(key, registry)[0], parts(value, registry)[0]],
     }
+
+
+def parts(data: Any, registry: str | None) -> tuple[Any, Any]:
+    """Schema and content of a key or value; with the URL of a registry, of Avro in Confluent's framing."""
+    if data is None:
+        return None, None
+    if registry is not None:
+        schema = schema_of(registry, int.from_bytes(data[1:5]))
+        return schema, fastavro.schemaless_reader(io.BytesIO(data[5:]), schema, None)
+    content = json.loads(data)
+    return (content["schema"], content["payload"]) if content.keys() == {"schema", "payload"} else (None, content)
+
+
+@functools.cache
+def schema_of(registry: str, number: int) -> Any:
+    """As the registry has it."""
+    with urllib.request.urlopen(f"{registry}/schemas/ids/{number}", timeout=20) as answer:  # noqa: S310 - the tests' own
+        return json.loads(json.load(answer)["schema"])
+
+
+Told = dict[str, dict[str, list[dict[str, Any]]]]
 
 
 @pytest.fixture
 def both(  # noqa: PLR0917 - fixtures
     old_database: Database,
     real_kafka: Kafka,
+    kafka_registry: str,
     make_connector: MakeConnector,
     topic_prefix: str,
     replicator_process: StartReplicator,
     tmp_path: Any,
-) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """By topic: what Debezium wrote, and what we wrote."""
+) -> dict[Format, Told]:
+    """By format and topic: what Debezium wrote, and what we wrote. Six producers read the same log at once."""
     old_database.execute(TABLES)
-    mine = f"{topic_prefix}c"
-    make_connector(old_database, tables=r"public\..*", kind="json_without_schema", config=DEBEZIUM)
-    file = write_connector(
-        tmp_path,
-        old_database,
-        old_database,
-        name=mine,
-        stream={
+    captures = []
+    for at, kind in enumerate(FORMATS):
+        prefix = f"{topic_prefix}d{at}"
+        config = {**DEBEZIUM, "topic.prefix": prefix}
+        make_connector(old_database, tables=r"public\..*", kind=kind, config=config)
+        mine = f"{topic_prefix}c{at}"
+        stream: dict[str, Any] = {
             "kind": "kafka",
             "bootstrap_servers": real_kafka.bootstrap,
-            "format": "debezium-json",
+            "format": "debezium-avro" if kind == "avro" else "debezium-json",
             "topic_prefix": mine,
-            "capture": {"schemas": False},
-        },
-    )
-    capture = replicator_process(["capture", str(file), "--listen", "127.0.0.1:0"])
-    capture.wait_for_log("streaming", 90)
+            "capture": {"schemas": kind == "json"},
+        }
+        if kind == "avro":
+            stream["schema_registry"] = {"url": kafka_registry}
+        file = write_connector(tmp_path, old_database, old_database, name=mine, stream=stream)
+        captures.append(replicator_process(["capture", str(file), "--listen", "127.0.0.1:0"]))
+    for capture in captures:
+        capture.wait_for_log("streaming", 90)
     with old_database.connect(autocommit=True) as session:
         for line in STATEMENTS.strip().splitlines():
             for statement in line.split(";"):
                 if statement.strip():
                     session.execute(statement)
-    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    for who, prefix in (("debezium", topic_prefix), ("capture", mine)):
-        last = [f"{prefix}.public.items"]
-
-        def arrived(last: list[str] = last) -> bool:
-            return any(b'"last"' in (one.value() or b"") for one in read_all(real_kafka.bootstrap, last))
-
-        wait_until(arrived, 60)
-        ends = [f"{prefix}.transaction"]
-
-        def ended(ends: list[str] = ends) -> bool:
-            return len(read_all(real_kafka.bootstrap, ends)) >= MARKS
-
-        wait_until(ended, 30)
-        found[who] = {
-            topic: [told(one) for one in read_all(real_kafka.bootstrap, [f"{prefix}.{topic}"])] for topic in TOPICS
+    found: dict[Format, Told] = {}
+    for at, kind in enumerate(FORMATS):
+        registry = kafka_registry if kind == "avro" else None
+        found[kind] = {
+            who: written(real_kafka, f"{topic_prefix}{letter}{at}", registry)
+            for who, letter in (("debezium", "d"), ("capture", "c"))
         }
-    capture.terminate()
-    capture.wait()
+    for capture in captures:
+        capture.terminate()
+        capture.wait()
     return found
+
+
+def written(kafka: Kafka, prefix: str, registry: str | None) -> dict[str, list[dict[str, Any]]]:
+    """By topic, once everything is there."""
+    last = b'"last"' if registry is None else b"\x08last"
+
+    def arrived() -> bool:
+        return any(last in (one.value() or b"") for one in read_all(kafka.bootstrap, [f"{prefix}.public.items"]))
+
+    wait_until(arrived, 90)
+    wait_until(lambda: len(read_all(kafka.bootstrap, [f"{prefix}.transaction"])) >= MARKS, 60)
+    return {
+        topic: [told(one, registry) for one in read_all(kafka.bootstrap, [f"{prefix}.{topic}"])] for topic in TOPICS
+    }
 
 
 def as_ours(record: dict[str, Any], first: list[int]) -> dict[str, Any] | None:
@@ -138,6 +177,11 @@ def as_ours(record: dict[str, Any], first: list[int]) -> dict[str, Any] | None:
         return _mark(record)
     for name in ("ts_ms", "ts_us", "ts_ns"):  # when it was encoded
         value.pop(name, None)
+    if value.get("op") == "d" and value["source"]["table"] == "items":
+        # Nobody knows more than the key of what was there. Where NULL isn't allowed, something else must stand in its
+        # place: Debezium takes the column's default, we what a column without default has at both.
+        assert value["before"].pop("flag") in {True, False}
+    assert value.pop("exact", None) is None  # of our own, where records have schemas: see docs/operations.md
     source = value["source"]
     source.pop("version")  # whose record it is
     source.pop("name")  # the topics' prefix, of which each has its own here
@@ -166,12 +210,54 @@ def _mark(record: dict[str, Any]) -> dict[str, Any]:
     return record
 
 
-def test_records_are_debeziums(both: Any) -> None:
-    """Every topic has the same records, but for the differences above."""
-    first = sorted({int(one["key"]["id"].partition(":")[0]) for one in both["capture"]["transaction"]})[:2]
-    debezium, ours = (
-        {topic: [kept for one in both[who][topic] if (kept := as_ours(one, first))] for topic in TOPICS}
-        for who in ("debezium", "capture")
-    )
+@pytest.fixture
+def alike(both: dict[Format, Told]) -> dict[Format, Told]:
+    """Both without what differs, but for the schemas."""
+    found = {}
+    for kind, written in both.items():
+        first = sorted({int(one["key"]["id"].partition(":")[0]) for one in written["capture"]["transaction"]})[:2]
+        found[kind] = {
+            who: {topic: [kept for one in topics[topic] if (kept := as_ours(one, first))] for topic in TOPICS}
+            for who, topics in written.items()
+        }
+    return found
 
-    assert debezium == ours
+
+def test_records_are_debeziums(alike: dict[Format, Told]) -> None:
+    """In each format every topic has the same records, with the same schemas, but for the differences above."""
+    for kind, written in alike.items():
+        schemas = {
+            who: {
+                topic: [[as_our_schema(schema) for schema in one.pop("schemas")] for one in records]
+                for topic, records in topics.items()
+            }
+            for who, topics in written.items()
+        }
+        assert written["debezium"] == written["capture"], kind
+        assert schemas["debezium"] == schemas["capture"], kind
+        assert kind == "json_without_schema" or all(schema for schema in schemas["capture"]["public.items"][0][:2])
+
+
+def as_our_schema(schema: Any) -> Any:
+    """A schema of either without what differs: the prefix in its names, and what `as_ours` tells of contents."""
+    if isinstance(schema, list):
+        parts = [as_our_schema(part) for part in schema if not (isinstance(part, dict) and ours_alone(part))]
+        # A union begins with the type that the default is of, and we have no defaults.
+        return sorted(parts, key=str) if "null" in parts else parts
+    if not isinstance(schema, dict):
+        return PREFIX.sub("", schema) if isinstance(schema, str) else schema
+    # A converter puts a default in place of NULL; ours has none. (Avro's own, of a field that may be NULL, is null.)
+    kept = {name: part for name, part in schema.items() if name not in {"default", "connect.default"}}
+    parameters = kept.get("connect.parameters", {})
+    if COLUMN_NAME in parameters:
+        # How a column is called whose name Avro doesn't allow: Debezium tells with column.propagate.source.type only.
+        assert {COLUMN_NAME} == parameters.keys()
+        return kept["type"]
+    if kept.keys() == {"type"}:  # a type that had nothing but a default beside it
+        return as_our_schema(kept["type"])
+    return {name: as_our_schema(part) for name, part in kept.items()}
+
+
+def ours_alone(field: dict[str, Any]) -> bool:
+    """Texts of values that no setting of Debezium keeps."""
+    return "exact" in {field.get("field"), field.get("name")}

@@ -17,7 +17,7 @@ from replicator.errors import ErrorKind, ReplicatorError
 from replicator.events import UNCHANGED, Op, Values
 from replicator.records import Beat, Message, RowChange, TransactionMark
 from replicator.tables import Catalog, Table, TableName, UniqueKey
-from tests.debezium_records import Form, RoundTrip, relation_of
+from tests.debezium_records import FORMS, Form, RoundTrip, relation_of
 from tests.debezium_tables import record, table
 from tests.unit.test_debezium_golden import FILES
 
@@ -212,10 +212,9 @@ def test_keys() -> None:
         "payload": {"id": 7},
     } == keys["json"]
     assert trips["json"].encoder.key(bare.relation, (b"x",)) is None
-    assert (
-        trips["json"].encoder.header(trips["json"].described.relation, (b"7", None))
-        == json.dumps(keys["json"], separators=(",", ":")).encode()
-    )
+    for form in FORMS:  # as Connect's default converter of headers writes it, beside any other
+        trip = trips.get(form) or both("id int not null", "v text", form=form)
+        assert b'{"id":7}' == trip.encoder.header(trip.described.relation, (b"7", None))
 
 
 @pytest.mark.parametrize("with_schemas", [True, False])

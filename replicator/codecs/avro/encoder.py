@@ -12,7 +12,7 @@ from replicator.captures import SchemaText
 from replicator.codecs.avro.schema_writer import schema_text
 from replicator.codecs.avro.writer import compile_writer
 from replicator.codecs.debezium import schemas
-from replicator.codecs.debezium.encoder import beat_of, envelope_of, mark_of, message_of
+from replicator.codecs.debezium.encoder import beat_of, envelope_of, header_of, mark_of, message_of
 from replicator.codecs.debezium.row_writer import RowWriter
 from replicator.errors import ErrorKind, ReplicatorError
 
@@ -91,8 +91,8 @@ class DebeziumAvroEncoder:
         return form.of(dict(zip(names, writer.key_of(row), strict=True)))
 
     def header(self, relation: Relation, row: Values) -> bytes:
-        """The key as a header's value, framed like the key."""
-        return self.key(relation, row) or b""
+        """The key as a header's value: not in Avro, see `debezium.encoder.header_of`."""
+        return header_of(self._rows[relation][0], row)
 
     def value(self, change: RowChange, now: float) -> bytes:
         """The envelope of a change."""

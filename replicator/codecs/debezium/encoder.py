@@ -314,7 +314,7 @@ class DebeziumJsonEncoder:
 
     def header(self, relation: Relation, row: Values) -> bytes:
         """The key as a header's value."""
-        return self.key(relation, row) or b"null"
+        return header_of(self._rows[relation][0], row)
 
     def value(self, change: RowChange, now: float) -> bytes:
         """The envelope of a change."""
@@ -356,6 +356,13 @@ class DebeziumJsonEncoder:
     @staticmethod
     def _both(forms: tuple[_Form, _Form], content: tuple[dict[str, Any], dict[str, Any]]) -> tuple[bytes, bytes]:
         return forms[0].of(content[0]), forms[1].of(content[1])
+
+
+def header_of(writer: RowWriter, row: Values) -> bytes:
+    """A row's key as a header's value: JSON without schema whatever the records are written in, as Connect's default
+    `header.converter` (SimpleHeaderConverter) has it.
+    """
+    return _encode(_named(writer.key, writer.key_of(row)))
 
 
 def _named(fields: Iterable[tuple[str, Field]], values: Iterable[Any]) -> dict[str, Any]:
