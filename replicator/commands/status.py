@@ -75,6 +75,8 @@ def _next(document: dict[str, Any], file: Path) -> tuple[str, str]:
         return f"replicator resync {file} {next(iter(document['stale']))}", "its rows may have changed without an event"
     if document.get("transform_changed"):
         return f"replicator rederive {file}", "rows are by a transform from before it was changed"
+    if (document.get("verification") or {}).get("open_divergences"):
+        return f"replicator repair {file}", "rows are proven to differ; `replicator explain` tells why"
     if document["state"] == "streaming":
         return f"replicator wait {file} --for caught-up", "for scripts"
     return f"replicator status {file} --watch", "to follow it"

@@ -79,6 +79,8 @@ class ContinuousVerification:
         self._interval = connector.verify.interval.total_seconds()
         self._rate_max = connector.verify.rows_per_second_max
         self._pace = Pace(self._rate_max)
+        rate = self._rate_max or DIGEST_ROWS
+        self._settings = PassSettings(min(connector.backfill.chunk_rows, CHUNK_ROWS, rate), min(DIGEST_ROWS, rate))
         self._log = structlog.get_logger("replicator.verify").bind(connector=connector.name, feed=FORWARD)
 
     async def run(self, reached: Reached) -> None:
@@ -149,7 +151,7 @@ class ContinuousVerification:
                 tolerances=connector.verify.tolerances,
                 scope=Scope(continuous=True),
                 pace=self._pace,
-                settings=PassSettings(min(connector.backfill.chunk_rows, CHUNK_ROWS), DIGEST_ROWS),
+                settings=self._settings,
                 clock=time.time,
             )
             status.progress = verification.progress
