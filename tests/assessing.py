@@ -139,13 +139,15 @@ def log_plan(
     debezium: Mapping[str, Any] | None = None,
     mappings: Iterable[TableMapping] | None = None,
     enums: Iterable[str] = (),
+    upgraded: Mapping[str, Any] | None = None,
     connect: Unreachable | None = None,
     **facts: Any,
 ) -> Assessment:
     """The plan of a connector that reads Kafka; nothing is found unless something is changed.
 
     `config` are changes of Debezium's configuration (None takes a setting away), `topics` of the topics, `old` of the
-    old database's facts, `debezium` of what Connect says (`seen=False`: nothing), the rest of the stream's facts.
+    old database's facts, `upgraded` of the other's, `debezium` of what Connect says (`seen=False`: nothing), the rest
+    of the stream's facts.
     """
     settings = {key: value for key, value in {**DEBEZIUM, **(config or {})}.items() if value is not None}
     names = {each.name: f"old.{each.name.schema}.{each.name.name}" for each in tables}
@@ -174,7 +176,8 @@ def log_plan(
             **facts,
         }
     )
-    return plan(source, database(*tables, name="b"), yaml=yaml or kafka_stream(), mappings=mappings, stream=stream)
+    target = database(*tables, name="b", **(upgraded or {}))
+    return plan(source, target, yaml=yaml or kafka_stream(), mappings=mappings, stream=stream)
 
 
 def about(

@@ -66,7 +66,7 @@ def assess(
     lanes = connector.apply.lanes if isinstance(connector.stream, SlotStream) else 1
     findings = [*_problems(problems), *assess_servers(feed), *assess_grants(feed), *assess_origins(feed, lanes)]
     findings += _stream(feed, connector, stream)
-    findings += _directions(feed, lanes)
+    findings += _directions(feed, lanes, log=isinstance(connector.stream, KafkaStream))
     findings += _filled(feed, started=started or not connector.backfill.enabled)
     if reverse is not None:
         back = AssessedFeed(upgraded, old, reverse, forward=False)
@@ -112,12 +112,12 @@ def _problems(problems: Iterable[Problem]) -> Iterator[Finding]:
         yield Finding(Level.STOP, "mapping", problem.table, problem.message, problem.remedy, problem.mapping)
 
 
-def _directions(feed: AssessedFeed, lanes: int) -> list[Finding]:
+def _directions(feed: AssessedFeed, lanes: int, *, log: bool) -> list[Finding]:
     return [
         *assess_identities(feed),
         *assess_reading(feed),
         *assess_columns(feed),
-        *assess_writing(feed, lanes),
+        *assess_writing(feed, lanes, log=log),
     ]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from collections.abc import Mapping as Mapping_
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -77,10 +78,35 @@ def assess_values(
                 for one in _losses(feed, column, settings, known, avro=avro, money_digits=money_digits):
                     lost[one][side.table.name].append(column.name)
     for one, places in lost.items():
-        where = "; ".join(f"{table} ({column_list(dict.fromkeys(columns))})" for table, columns in places.items())
+        where = _where(places)
         remedy = f"In Debezium's configuration: {one.remedy}" if one.remedy else _LEAVE_OUT
         level, code = (Level.WARN, VALUES) if one.loud else (feed.stop, LOSS)
         yield feed.finding(level, code, one.setting, f"{one.what}: {where}", remedy)
+    yield from _bounds(feed, {(table, name) for where in lost.values() for table in where for name in where[table]})
+
+
+def _where(places: Mapping_[TableName, list[str]]) -> str:
+    return "; ".join(f"{table} ({column_list(dict.fromkeys(columns))})" for table, columns in places.items())
+
+
+def _bounds(feed: AssessedFeed, lost: set[tuple[TableName, str]]) -> Iterator[Finding]:
+    """Debezium's arrays are lists: '[0:1]={7,8}' arrives as '{7,8}'. Only the values tell whether there is one."""
+    places: dict[TableName, list[str]] = defaultdict(list)
+    for mapping in feed.mappings.all:
+        for side in mapping.sources:
+            for column in carried(mapping, side):
+                if column.cast_type.endswith("[]") and (side.table.name, column.name) not in lost:
+                    places[side.table.name].append(column.name)
+    if places:
+        yield feed.finding(
+            Level.WARN,
+            VALUES,
+            "arrays",
+            "Debezium leaves out where an array begins, so one that doesn't begin at 1 arrives as if it did; whether "
+            f"there are such values isn't known here: {_where(places)}",
+            "Look for them on the old side: SELECT ... WHERE array_lower(COLUMN, 1) <> 1; `replicator verify` finds "
+            "them too. stream.kind: slot and stream.capture keep them",
+        )
 
 
 _LEAVE_OUT: Final = (

@@ -13,9 +13,16 @@ from replicator.tables import ForeignKey, Table, TableName, UniqueKey, quote_ide
 _SET_ON_PARAMETER = 150000  # GRANT SET ON PARAMETER
 
 
-def assess_writing(feed: AssessedFeed, lanes: int) -> Iterator[Finding]:
-    """Findings about the target's tables."""
-    yield from _replica_role(feed, lanes)
+def assess_writing(feed: AssessedFeed, lanes: int, *, log: bool = False) -> Iterator[Finding]:
+    """Findings about the target's tables.
+
+    Args:
+        feed: with the mappings.
+        lanes: of the connector.
+        log: changes come by several partitions, in no common order.
+
+    """
+    yield from _replica_role(feed, lanes, log=log)
     yield from _circles(feed)
     yield from _foreign_keys_outward(feed)
     for mapping in feed.mappings.all:
@@ -36,7 +43,7 @@ def _mapped_keys(feed: AssessedFeed) -> list[tuple[Table, ForeignKey]]:
     return [(t, key) for t in feed.mappings.target_tables for key in t.foreign_keys if key.referenced in names]
 
 
-def _replica_role(feed: AssessedFeed, lanes: int) -> Iterator[Finding]:
+def _replica_role(feed: AssessedFeed, lanes: int, *, log: bool) -> Iterator[Finding]:
     if feed.target.rights.replica_role:
         return
     role = quoted(feed.target.rights.role)
@@ -61,6 +68,20 @@ def _replica_role(feed: AssessedFeed, lanes: int) -> Iterator[Finding]:
             f"{grant}\n-- or in the connector: apply: {{lanes: 1}}",
         )
     keys = _mapped_keys(feed)
+    if log:  # what is refused waits for its parent, where it has a key to wait under
+        waiting = {side.table.name for one in feed.mappings.all if not one.multiset for side in one.targets}
+        wait = [f"{t.name}.{quote_identifier(key.name)}" for t, key in keys if t.name in waiting]
+        keys = [(t, key) for t, key in keys if t.name not in waiting]
+        if wait:
+            yield feed.finding(
+                Level.WARN,
+                "replica_role",
+                subject,
+                "without that role foreign keys between mapped tables are checked, and partitions have no common order:"
+                " a row that comes before its parent, or a parent that goes before its rows, is kept aside and written "
+                f"once the feed has passed it: {', '.join(wait)}",
+                grant,
+            )
     if keys:
         drops = "\n".join(f"ALTER TABLE {t.name} DROP CONSTRAINT {quote_identifier(key.name)};" for t, key in keys)
         yield feed.finding(

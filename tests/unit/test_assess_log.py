@@ -13,6 +13,7 @@ from tests.assessing import (
     CONNECT,
     codes,
     database,
+    foreign,
     found,
     integer,
     kafka_stream,
@@ -146,3 +147,19 @@ def test_records_written_twice_double_rows_without_a_key() -> None:
     assert not [one for one in once.stops if "records twice" in one.message]
     assert ["public.log"] == [one.subject for one in again.stops if "records twice" in one.message]
     assert not log_plan(USERS, config={"exactly.once.support": "requested"}).stops
+
+
+def test_without_the_replica_role_rows_wait_for_their_parents() -> None:
+    """Partitions have no common order: what foreign keys refuse is kept aside, where it has a key to keep it under."""
+    lacking: dict[str, Any] = {"rights": {"replica_role": False}}
+    child = table("public.orders", integer("user_id"), foreign_keys=(foreign("of_user", "user_id", "public.users"),))
+    made = log_plan(USERS, child, upgraded=lacking)
+    (waits,) = [one for one in made.findings if one.code == "replica_role" and "kept aside" in one.message]
+    assert Level.WARN is waits.level
+    assert "public.orders.of_user" in waits.message
+    assert not [one for one in made.stops if one.code == "replica_role"]
+
+    bare = replace(child, unique_keys=(), replica_identity="f", identity_columns=("id", "user_id"))
+    made = log_plan(USERS, bare, upgraded=lacking)
+    (stop,) = [one for one in made.stops if one.code == "replica_role"]
+    assert "DROP CONSTRAINT of_user" in stop.remedy
