@@ -41,10 +41,11 @@ class Migration:
     def streaming(self) -> ReplicatorProcess:
         """Start the daemon, and return once it is streaming."""
         process = self.start()
-        with contextlib.suppress(AssertionError):  # then the next line tells its story
+        with contextlib.suppress(AssertionError):  # then the next line tells everybody's story
             wait_until(
                 lambda: process.logged("connector failed") or not process.running or process.logged("streaming"), 100
             )
+        assert process.logged("streaming"), "\n".join(one.story() for one in self.started)
         process.wait_for_log("streaming", 1)
         return process
 
