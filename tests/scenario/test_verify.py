@@ -25,6 +25,7 @@ def verify(migration: Migration, *options: str, code: int | None = None) -> dict
     process = migration.command("verify", "FILE", "--json", "--rate", "0", *options)
     ended = process.wait(120)
     assert code is None or ended == code, process.story()
+    assert process.stdout, process.story()
     document: dict[str, Any] = json.loads(process.stdout)
     assert document["ok"] is (ended == 0)
     return document
