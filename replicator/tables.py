@@ -88,6 +88,7 @@ class Column:
         number: `attnum`: stays when the column is renamed, and never comes again; 0 where it isn't known.
         canonical: equal values print alike. Those of numeric (1.0, 1.00), citext, a nondeterministic collation and some
             more don't: as a key they are one row under several texts.
+        domain_elements: an array (or a domain over one) whose elements are of a domain.
 
     """
 
@@ -108,6 +109,7 @@ class Column:
     version: int = field(default=0, compare=False)
     number: int = field(default=0, compare=False)
     canonical: bool = True
+    domain_elements: bool = False
 
 
 @dataclass(frozen=True, slots=True)

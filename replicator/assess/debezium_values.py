@@ -35,6 +35,7 @@ _KNOWN_LATER: Final = {"tsvector", "vector", "halfvec", "sparsevec"}
 _LATER: Final = (3, 1)
 _NEVER_IN_ARRAYS: Final = {"money", "name", "interval", "bit varying", "xml", "point", "refcursor"}
 _VECTORS: Final = {"int2vector", "oidvector"}
+_DOMAIN: Final = "domain"
 _MILLISECONDS: Final = 3
 _CENTS: Final = 2
 
@@ -134,6 +135,8 @@ def _losses(
     kind = column.cast_type.removesuffix("[]")
     local = kind if kind in known else kind.rpartition(".")[2].strip('"')
     varying = local == "bit varying" and not column.type_name.startswith("bit(")
+    if column.domain_elements:  # which Debezium doesn't look up there
+        local = kind = _DOMAIN
     if of_array and local in _NEVER_IN_ARRAYS and (varying or local != "bit varying"):
         yield _Lost(kind + "[]", f"Debezium sends no array of {kind} at all")
     elif of_array and local == "bit varying":

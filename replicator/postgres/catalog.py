@@ -274,6 +274,7 @@ def _column(row: tuple[Any, ...], types: ColumnTypes) -> Column:
         version=version,
         number=number,
         canonical=not folds and types.canonical(oid),
+        domain_elements=types.domain_elements(oid),
     )
 
 

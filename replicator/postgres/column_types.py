@@ -123,6 +123,11 @@ class ColumnTypes:
             return self.cast_type(found.element) + "[]"
         return _WITHOUT_LENGTH.get(found.oid, found.name)
 
+    def domain_elements(self, oid: int) -> bool:
+        """Whether it is an array, or a domain over one, whose elements are of a domain."""
+        element = self.base(oid).element
+        return bool(element) and self.by_oid[element].kind == "d"
+
     def typmod(self, oid: int, typmod: int) -> int:
         """The modifier in force on the base type: a domain's own, else the column's."""
         found = self.by_oid[oid]

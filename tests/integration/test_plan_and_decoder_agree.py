@@ -31,7 +31,9 @@ async def catalog_of(database: Database) -> Catalog:
     columns = [f"c{number} {kind}" for number, kind in enumerate(VALUES)]
     extra = ["t3 timestamp(3)", "b varbit[]", "n name[]", "d text DEFAULT 'x'"]
     extra += ["tm time[]", "bi bit(3)[]", "da date[]"]
+    extra += ["pa crm.positive[]", "wo crm.worths", "iv crm.spans"]
     database.execute(SCHEMA)
+    database.execute("CREATE DOMAIN crm.worths AS crm.positive[]; CREATE DOMAIN crm.spans AS interval[]")
     database.execute(f"CREATE TABLE crm.held ({', '.join([*columns, *extra])})")
     async with await connect(database.dsn, "test") as connection:
         return await read_catalog(connection)

@@ -6,7 +6,6 @@ Debezium: PostgresValueConverter.schemaBuilder, TemporalPrecisionMode, SpecialVa
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -48,7 +47,6 @@ GEOMETRIC: Final = frozenset({"box", "circle", "line", "lseg", "path", "polygon"
 """Types that Debezium reads through the JDBC driver's objects, which print numbers as Java does."""
 FIXED: Final = frozenset({"name", '"char"'})
 """Texts that are never TOASTed."""
-_MODIFIER: Final = re.compile(r"\(-?\d+(?:,-?\d+)?\)")
 _DOMAIN: Final = "domain"
 _NO_ARRAYS: Final = frozenset({"money", "name", "interval", "bit varying", "xml", "point", "refcursor"})
 """Elements whose arrays Debezium leaves out of its records."""
@@ -103,22 +101,13 @@ def shape_of(column: Column, enums: Mapping[str, tuple[str, ...]] | None = None)
     kind = column.cast_type.removesuffix("[]")
     if kind == "bit varying" and column.type_name.startswith("bit") and not column.type_name.startswith("bit varying"):
         kind = "bit"
-    if array and _of_domain(column.type_name, kind):
+    if column.domain_elements:
         kind = _DOMAIN
     labels = (enums or {}).get(kind, ())
     bare = kind.rpartition(".")[2]
     if not labels and bare in _EXTENSIONS:
         kind = bare
     return Shape(kind, array, column.base_typmod, labels)
-
-
-def _of_domain(name: str, kind: str) -> bool:
-    """Whether an array's elements, of which these are its own type's name and their base type's, are of a domain."""
-    if not name.endswith("[]"):  # the array is a domain's base
-        return False
-    declared = _MODIFIER.sub("", name.removesuffix("[]"))
-    same = {"bpchar": "character", "bit varying": "bit"}.get(kind, kind)
-    return declared not in {kind, same} and not (kind == "interval" and declared.startswith("interval"))
 
 
 def field_of(column: Column, modes: Modes, enums: Mapping[str, tuple[str, ...]] | None = None) -> Field | None:
