@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from statistics import median
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
 
 BRAKE_SECONDS: Final = 1.0
 """Between two decisions of the brake."""
+LATE_SAMPLES: Final = 10
+SHOWN_SECONDS: Final = 30.0
+"""How long it is shown how quickly a database answered, when nothing is asked of it any more."""
 CHUNK_ROWS: Final = 2_000
 """Smaller than on demand: a chunk is a burst, and the brake works between two."""
 DIGEST_ROWS: Final = 10_000
@@ -195,16 +199,19 @@ class ContinuousVerification:
         """Decide each second how fast both databases may be read."""
         brake = Brake(self._rate_max, self._connector.cutover.lag_max.total_seconds())
         rows, told = self._pace.rows, False
+        seen: dict[str, float] = {}
         while True:
-            await asyncio.sleep(BRAKE_SECONDS)
+            late = await _late(BRAKE_SECONDS)
             now = time.monotonic()
-            ratios = {side: one.ratio(now) for side, one in latencies.items()}
+            ratios = {side: one.ratio(now, late=late) for side, one in latencies.items()}
             lag = lag_of(self._feed, time.time())
-            signals = Signals(ratios, lag.end_to_end_seconds, (self._pace.rows - rows) / BRAKE_SECONDS)
+            signals = Signals(ratios, lag.end_to_end_seconds, (self._pace.rows - rows) / BRAKE_SECONDS, late)
             rows = self._pace.rows
             self._pace.limit = brake.decide(now, signals)
             self._status.limit, self._status.reasons = self._pace.limit, brake.reasons
-            self._status.latency.update({side: ratio for side, ratio in ratios.items() if ratio is not None})
+            for side, ratio in ratios.items():
+                if ratio is not None or now - seen.get(side, 0.0) > SHOWN_SECONDS:
+                    self._status.latency[side], seen[side] = ratio, now
             if told is not brake.braked:
                 told = brake.braked
                 self._log.info(
@@ -212,6 +219,16 @@ class ContinuousVerification:
                     rows_per_second=None if self._pace.limit is None else round(self._pace.limit),
                     reasons=list(brake.reasons),
                 )
+
+
+async def _late(seconds: float) -> float:
+    """Wait so long; returns how late this process wakes up meanwhile, in the middle."""
+    times = []
+    for _ in range(LATE_SAMPLES):
+        began = time.monotonic()
+        await asyncio.sleep(seconds / LATE_SAMPLES)
+        times.append(time.monotonic() - began - seconds / LATE_SAMPLES)
+    return max(0.0, median(times))
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,19 @@ def test_milliseconds_are_no_slowness() -> None:
     assert ratio <= 1
 
 
+def test_what_this_process_is_late_is_not_the_databases() -> None:
+    """Time that a statement's answer waited for this process is taken out; if that is long, it is said to be ours."""
+    latencies = learnt()
+    latencies.add("chunk", 0.5)
+    ratio = latencies.ratio(100.0, late=0.2)
+    brake = Brake(10_000, lag_max=2)
+    brake.decide(0, Signals({"old": ratio}, late=0.3))
+
+    assert ratio is not None
+    assert ratio < 1.1
+    assert ["this process itself is busy (0.3 s late)"] == list(brake.reasons)
+
+
 def test_a_moment_is_not_learnt_and_what_lasts_is() -> None:
     """A minute of slowness is slow to its end; what stays so is usual after some minutes, and then quick is quick."""
     latencies = learnt()

@@ -23,6 +23,8 @@ SLOW_RATIO: Final = 2.0
 """So many times what is usual counts as slow: less is noise on any busy server."""
 SLOW_SECONDS: Final = 0.01
 """A statement that takes so little longer than usual is none that anybody waits for."""
+LATE_SECONDS: Final = 0.2
+"""What this process may be late before it counts as too busy: a batch of transforms runs up to a second."""
 SHARE_MIN: Final = 0.02
 """Of the full rate, at least: a pass must end some day."""
 STEP: Final = 0.05
@@ -105,11 +107,18 @@ class Latencies:
         """A statement of this kind took so long."""
         self._new[kind].append(seconds)
 
-    def ratio(self, now: float) -> float | None:
-        """Of what came since the last call, in the middle: how many times the usual time; None: nothing to go by."""
+    def ratio(self, now: float, *, late: float = 0.0) -> float | None:
+        """Of what came since the last call, in the middle: how many times the usual time; None: nothing to go by.
+
+        Args:
+            now: seconds of a clock that never goes back.
+            late: how much later than it should this process does what it has to do: twice so much of a statement's
+                time, for its sending and for its answer, is none of the database's.
+
+        """
         ratios = []
         for kind, samples in self._new.items():
-            usual, middle = self._usual[kind], median(samples)
+            usual, middle = self._usual[kind], max(0.0, median(samples) - 2 * late)
             known = usual.value
             usual.learn(now, middle)
             if known is None:
@@ -128,12 +137,14 @@ class Signals:
         latency: by database: see `Latencies.ratio`.
         lag: the feed's, in seconds; None: unknown.
         rows: that verification read in it, a second.
+        late: how many seconds late this process, in which the feed runs too, was with what it had to do.
 
     """
 
     latency: Mapping[str, float | None]
     lag: float | None = None
     rows: float = 0.0
+    late: float = 0.0
 
 
 @dataclass
@@ -206,6 +217,8 @@ class Brake:
             self._lag.learn(now, signals.lag)
             if usual is not None and signals.lag > max(self.lag_max, SLOW_RATIO * usual):
                 found.append(f"the feed is {signals.lag:.1f} s behind")
+        if signals.late > LATE_SECONDS:
+            found.append(f"this process itself is busy ({signals.late:.1f} s late)")
         return tuple(found)
 
 
