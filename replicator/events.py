@@ -10,6 +10,8 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from replicator.tables import TableName
 
 
@@ -185,7 +187,8 @@ class Batch:
     """Consecutive events of one lane.
 
     Attributes:
-        events: in commit order, then in order within the transaction. May be empty (idle progress).
+        events: in commit order, then in order within the transaction (`runs.Events`, where some are in runs). May be
+            empty (idle progress).
         position: what the checkpoint says once all of it is applied.
         complete: the last transaction is whole. If not, its rest comes in the next batch, `position` lies inside it
             (ordinal > 0), and a target that promises whole transactions must not commit yet.
@@ -197,7 +200,7 @@ class Batch:
 
     """
 
-    events: list[ChangeEvent]
+    events: Sequence[ChangeEvent]
     position: Position
     complete: bool = True
     transactions: int = 0

@@ -193,6 +193,11 @@ class Mapping:
         return self.owns_source is not None and not self.reads_back and not self.multiset
 
     @property
+    def takes_runs(self) -> bool:
+        """Whether rows of its one table pass as they are, whichever they are: runs of them need not be looked into."""
+        return self.function is None and not (self.reads_back or self.asks_source or self.multiset)
+
+    @property
     def multiset(self) -> bool:
         """Whether its rows have no key: never reduced, and a delete takes as many rows as events."""
         return not self.root.key

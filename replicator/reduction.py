@@ -13,13 +13,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import repeat
-from operator import itemgetter
+from itertools import chain, repeat
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from replicator.errors import ErrorKind, ReplicatorError
 from replicator.events import UNCHANGED, ChangeEvent, Key, Op, Relation, Values
 from replicator.keys import KeyOf, Keys, identity_error
+from replicator.runs import Run, parts_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping as MappingType
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from replicator.tables import Table, TableName
 
 
-_relation_of: Final = itemgetter(ChangeEvent._fields.index("relation"))
+_relation_of: Final = attrgetter("relation")
 
 
 @dataclass(slots=True)
@@ -45,7 +46,8 @@ class Reduced:
         fetches: keys whose row or aggregate must be read from the source, and
         xids: the transactions that such a read must see.
         adds, removes: multiset mappings: rows to append and to remove, with repetitions.
-        rows: number of events that went in.
+        runs: events of rows of their own, of the same shape: each key is in one of them alone, and in no other field.
+            An INSERT's rows are as `inserts`, an UPDATE's as `upserts`, a DELETE's keys as `deletes`.
 
     """
 
@@ -59,7 +61,7 @@ class Reduced:
     xids: set[int] = field(default_factory=set)
     adds: list[Values] = field(default_factory=list)
     removes: list[Values] = field(default_factory=list)
-    rows: int = 0
+    runs: list[Run] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -119,7 +121,7 @@ class Reducer:
             ReplicatorError: SCHEMA, when a row was updated or deleted whose old key the shape can't tell.
 
         """
-        for relation in set(map(_relation_of, events)):  # equal by identity
+        for relation in set(map(_relation_of, parts_of(events))):  # equal by identity
             if id(relation) in self._known:
                 continue
             _, side = self._by_source[relation.table]
@@ -135,11 +137,11 @@ class Reducer:
     def split(self, events: Sequence[ChangeEvent]) -> list[Segment]:
         """Cut a batch at its barriers and reduce what lies between."""
         segments: list[Segment] = []
-        groups: dict[TableName, list[ChangeEvent]] = {}
-        group: list[ChangeEvent] = []
+        groups: _Groups = {}
+        group: list[ChangeEvent | Run] = []
         truncate = Op.TRUNCATE
         last: Relation | None = None
-        for event in events:
+        for event in parts_of(events):
             if event.op is truncate:
                 self._close(segments, groups)
                 groups, last = {}, None
@@ -157,12 +159,12 @@ class Reducer:
         self._close(segments, groups)
         return segments
 
-    def _close(self, segments: list[Segment], groups: MappingType[TableName, list[ChangeEvent]]) -> None:
+    def _close(self, segments: list[Segment], groups: _Groups) -> None:
         if groups:
             segments.append(Segment(self._reduce(groups)))
 
     @staticmethod
-    def _truncate(segments: list[Segment], event: ChangeEvent) -> None:
+    def _truncate(segments: list[Segment], event: ChangeEvent | Run) -> None:
         # TRUNCATE a, b CASCADE comes as consecutive events of one statement; they go together, as foreign keys demand.
         if not (segments and segments[-1].truncated):
             segments.append(Segment())
@@ -171,20 +173,25 @@ class Reducer:
 
     def reduce(self, events: Sequence[ChangeEvent]) -> list[Reduced]:
         """Reduce events between two barriers; every table has one shape, none is truncated."""
-        groups: dict[TableName, list[ChangeEvent]] = {}
-        for event in events:
+        groups: _Groups = {}
+        for event in parts_of(events):
             groups.setdefault(event.relation.table, []).append(event)
         return self._reduce(groups)
 
-    def _reduce(self, groups: MappingType[TableName, list[ChangeEvent]]) -> list[Reduced]:
+    def _reduce(self, groups: _Groups) -> list[Reduced]:
         results: dict[str, Reduced] = {}
-        for table, group in groups.items():
+        for table, parts in groups.items():
             mapping, side = self._by_source[table]
-            relation = group[0].relation
+            relation = parts[0].relation
+            if mapping.takes_runs:
+                settled = self._settle(parts, mapping, side)
+                if settled is not None:
+                    results[mapping.name] = settled  # of one table alone
+                    continue
+            group = _events_of(parts)
             reduced = results.get(mapping.name)
             if reduced is None:
                 reduced = results[mapping.name] = Reduced(mapping, relation)
-            reduced.rows += len(group)
             if mapping.reads_back:
                 for event in group:
                     reduced.fetches.update(self.keys.of_event(side, event))
@@ -194,6 +201,39 @@ class Reducer:
             else:
                 _reduce_rows(group, self.keys.getter(relation, side.key), side, reduced)
         return list(results.values())
+
+    def _settle(self, parts: Sequence[ChangeEvent | Run], mapping: Mapping, side: Side) -> Reduced | None:
+        """Leave runs as they are; None where a key comes twice, and order matters, or an old row lacks its key."""
+        runs = [part for part in parts if isinstance(part, Run)]
+        if not runs:
+            return None
+        relation = runs[0].relation
+        key_of = self.keys.getter(relation, side.key)
+        at = [relation.positions[name] for name in side.key]
+        keys: set[Any] = set()
+        for run in runs:
+            keys.update(run.rows.keys(at))
+        if len(keys) < sum(map(len, runs)):
+            return None
+        if any(run.op is Op.DELETE and None in run.rows.column(place) for run in runs for place in at):
+            return None
+        reduced = Reduced(mapping, relation)
+        if len(runs) < len(parts):
+            _reduce_rows([part for part in parts if not isinstance(part, Run)], key_of, side, reduced)
+            fates = (reduced.inserts, reduced.upserts, reduced.updates, reduced.deletes, reduced.fetches)
+            if not all(keys.isdisjoint(fate if len(at) > 1 else (key for (key,) in fate)) for fate in fates):
+                return None
+        reduced.runs = runs
+        return reduced
+
+
+_Groups = dict["TableName", list[ChangeEvent | Run]]
+
+
+def _events_of(parts: list[ChangeEvent | Run]) -> list[ChangeEvent]:
+    if not any(isinstance(part, Run) for part in parts):
+        return cast("list[ChangeEvent]", parts)
+    return list(chain.from_iterable(part if isinstance(part, Run) else (part,) for part in parts))
 
 
 def _refuse_blind(side: Side, relation: Relation, events: Iterable[ChangeEvent]) -> None:

@@ -14,14 +14,15 @@ import time
 import zlib
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from replicator.engine.derive import AggregateReader, derive, nothing, single
 from replicator.engine.translation import translated
 from replicator.errors import ReplicatorError
-from replicator.events import ChangeEvent, Key, Values
+from replicator.events import ChangeEvent, Key, Op, Values
 from replicator.planner import order_writes, plan_multiset, plan_outcomes, plan_rows, plan_truncate
 from replicator.reduction import Reduced, Reducer, Segment
+from replicator.runs import Rows
 from replicator.writes import Write, WriteAction
 
 if TYPE_CHECKING:
@@ -197,17 +198,17 @@ class Applier:
         prepared.xids |= reduced.xids
 
     def _plan_same_shape(self, reduced: Reduced, first: int) -> list[Write]:
-        inserts: Sequence[Values] = list(reduced.inserts.values())
-        upserts: Sequence[Values] = list(reduced.upserts.values())
+        inserts = _together(reduced, Op.INSERT, reduced.inserts.values())
+        upserts = _together(reduced, Op.UPDATE, reduced.upserts.values())
         if inserts and not self._plain(reduced.mapping, first):
-            inserts, upserts = (), [*inserts, *upserts]
+            inserts, upserts = (), _joined(reduced, [inserts, upserts])
         return plan_rows(
             reduced.mapping,
             reduced.relation,
             inserts=inserts,
             upserts=upserts,
             updates=list(reduced.updates.values()),
-            deletes=list(reduced.deletes),
+            deletes=_deleted(reduced),
         )
 
     def _plan_transformed(self, reduced: Reduced, first: int) -> list[Write]:
@@ -359,6 +360,26 @@ class Applier:
             if upto is None:
                 return
             after = upto
+
+
+def _together(reduced: Reduced, op: Op, others: Collection[Values]) -> Sequence[Values]:
+    """The rows of all runs of one kind, and others."""
+    found: list[Iterable[Values]] = [run.rows for run in reduced.runs if run.op is op]
+    return _joined(reduced, [*found, others] if others else found) if found else list(others)
+
+
+def _joined(reduced: Reduced, parts: Sequence[Iterable[Values]]) -> Sequence[Values]:
+    return Rows.join(parts, len(reduced.relation.columns))
+
+
+def _deleted(reduced: Reduced) -> Sequence[Key]:
+    """The keys that are gone."""
+    runs = [run.rows for run in reduced.runs if run.op is Op.DELETE]
+    if not runs:
+        return list(reduced.deletes)
+    at = [reduced.relation.positions[name] for name in reduced.mapping.root.key]
+    found = [rows.pick(at) for rows in runs]
+    return cast("Sequence[Key]", Rows.join([*found, reduced.deletes] if reduced.deletes else found, len(at)))
 
 
 def _key_at(row: Values, at: tuple[int, ...]) -> Key | None:

@@ -29,6 +29,7 @@ from replicator.engine.unique import UniqueResolver
 from replicator.errors import ErrorKind, ReplicatorError
 from replicator.events import Batch, Position, Relation
 from replicator.reduction import ReshapedError
+from replicator.runs import parts_of, xids_of
 
 if TYPE_CHECKING:
     from replicator.copies import BackfillStore, ChunkTarget, MultisetCut
@@ -342,7 +343,7 @@ class Feed:
         try:
             async with (
                 asyncio.timeout(_VISIBLE_SECONDS),
-                self._reader.snapshot({event.transaction.xid for event in batch.events}),
+                self._reader.snapshot(xids_of(batch.events)),
             ):
                 return
         except TimeoutError:
@@ -360,9 +361,9 @@ class Feed:
             ReplicatorError: SCHEMA, naming the columns that would silently stay as they are.
 
         """
-        for event in {id(event.relation): event for event in batch.events}.values():
-            relation = event.relation
-            if id(relation) in self._whole or event.transaction.commit_lsn <= self._since:
+        for part in {id(part.relation): part for part in parts_of(batch.events)}.values():
+            relation = part.relation
+            if id(relation) in self._whole or part.transaction.commit_lsn <= self._since:
                 continue
             mapping, side = self._mappings.by_source[relation.table]
             lacking = [name for name in mapping.columns if name not in relation.positions]

@@ -28,6 +28,7 @@ from replicator.engine.retries import WITH_THE_BATCH, Retries
 from replicator.engine.unique import OrphanError, UniqueResolver
 from replicator.errors import Action, ErrorKind, ReplicatorError
 from replicator.events import Batch, ChangeEvent, Op, Position
+from replicator.runs import xids_of
 
 if TYPE_CHECKING:
     from replicator.engine.room import Room
@@ -118,7 +119,7 @@ class Lane:
 
     async def _apply_whole(self, events: Sequence[ChangeEvent], batch: Batch, *, replay: bool) -> None:
         plain = True
-        room = self._resolver.room({event.transaction.xid for event in events} if replay else None)
+        room = self._resolver.room(xids_of(events) if replay else None)
         while True:
             try:
                 await self._commit(self.unapplied(events), batch, plain=plain, room=room)
@@ -363,7 +364,7 @@ class Lane:
         if error.kind is not ErrorKind.UNIQUE:
             return error
         try:
-            xids = {one.transaction.xid for one in progress.batch.events} | {event.transaction.xid}
+            xids = xids_of(progress.batch.events) | {event.transaction.xid}
             await self._resolver.resolve(tx, event, error, xids, progress.applied)
         except ReplicatorError as remaining:
             if remaining.action is not Action.ISOLATE:

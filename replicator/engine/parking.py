@@ -35,7 +35,7 @@ class Sorted:
 
     """
 
-    free: list[ChangeEvent]
+    free: Sequence[ChangeEvent]
     letters: list[DeadLetter] = field(default_factory=list)
     voided: set[str] = field(default_factory=set)
 
@@ -70,18 +70,19 @@ class Parking:
 
         """
         if not self.parked and not also:
-            return Sorted(list(events))
+            return Sorted(events)
         parked = {one for one in self.parked if one[0] not in voided}.union(also)
-        result = Sorted([])
+        free: list[ChangeEvent] = []
+        result = Sorted(free)
         for event in events:
             if event.op is Op.TRUNCATE:
                 self._void(event, parked, result)
-                result.free.append(event)
+                free.append(event)
                 continue
             mapping, keys = self.keys_of(event)
             names = {(mapping.name, key) for key in keys}
             if names.isdisjoint(parked):
-                result.free.append(event)
+                free.append(event)
                 continue
             parked |= names
             result.letters.extend(self.letters(event, mapping, keys, BEHIND, "an earlier change of this key waits"))

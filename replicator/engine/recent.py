@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from replicator.runs import xids_of
+
 if TYPE_CHECKING:
     from replicator.events import Batch
 
@@ -25,7 +27,7 @@ class RecentTransactions:
     def note(self, batch: Batch) -> None:
         """This batch is going to be applied; called before its target transaction begins. Costs nothing unwatched."""
         if self._watchers:
-            noted = {event.transaction.xid for event in batch.events}
+            noted = xids_of(batch.events)
             for watcher in self._watchers:
                 watcher.update(noted)
 

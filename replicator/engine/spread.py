@@ -66,6 +66,7 @@ class Spread:
             ReplicatorError: as `Lane.apply`; what other lanes have committed stays, and isn't applied again.
 
         """
+        batch = replace(batch, events=list(batch.events))  # they are compared by identity
         for run, barrier in _runs(batch.events):
             if barrier:
                 await self._alone(run, batch)

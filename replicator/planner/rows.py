@@ -14,6 +14,7 @@ from replicator.events import UNCHANGED, Values
 from replicator.mapping import SourceAggregate, SourceRows
 from replicator.planner.outcomes import row_groups
 from replicator.planner.translations import translations
+from replicator.runs import Rows
 from replicator.writes import Translation, Write, WriteAction
 
 if TYPE_CHECKING:
@@ -48,7 +49,9 @@ class _Projection:
 
     def rows(self, rows: Sequence[Values]) -> Sequence[Values]:
         """The rows with the target's columns."""
-        return rows if self.pick is None else list(map(self.pick, rows))
+        if self.pick is None:
+            return rows
+        return rows.pick(self.at) if isinstance(rows, Rows) else list(map(self.pick, rows))
 
 
 def _picker(at: Sequence[int]) -> Callable[[Values], Values]:

@@ -5,11 +5,12 @@ Sizes are an estimate of memory in bytes, so the events' Python objects are coun
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from itertools import accumulate, islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from replicator.events import Batch, Position
+from replicator.runs import Events, Run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -18,10 +19,9 @@ if TYPE_CHECKING:
 
 
 class Backlog:
-    """Events in order, and where transactions end among them.
+    """Events in order, single ones and runs, and where transactions end among them.
 
-    `events` and `sizes` grow in parallel; sizes and `total` are cumulative since the beginning, so that a cut is two
-    binary searches.
+    Counts of events and bytes are cumulative since the beginning, so that a cut is a few binary searches.
 
     Attributes:
         position: the end of what was given out; later positions only.
@@ -31,10 +31,13 @@ class Backlog:
 
     def __init__(self, position: Position) -> None:
         self.position = position
-        self.events: list[ChangeEvent] = []
-        self.sizes: list[int] = []
-        self.total = 0
         self.urgent = False
+        # What waits, and how many events and bytes lie before the end of each part.
+        self._parts: list[ChangeEvent | Run] = []
+        self._rows: list[int] = []
+        self._bytes: list[int] = []
+        self._came_rows = 0
+        self._came_bytes = 0
         self._given_rows = 0
         self._given_bytes = 0
         # Transaction ends: how many events and bytes lie before, since the beginning; position; commit time.
@@ -54,30 +57,46 @@ class Backlog:
             overhead: memory that each of them takes beside.
 
         """
-        self.events.extend(events)
-        self.sizes.extend(islice(accumulate(map(overhead.__add__, sizes), initial=self.total), 1, None))
-        self.total = self.sizes[-1]
+        self._parts.extend(events)
+        first = self._came_rows + 1
+        self._came_rows += len(events)
+        self._rows.extend(range(first, self._came_rows + 1))
+        self._bytes.extend(islice(accumulate(map(overhead.__add__, sizes), initial=self._came_bytes), 1, None))
+        self._came_bytes = self._bytes[-1]
+
+    def add_run(self, run: Run, overhead: int) -> None:
+        """Add a run of the open transaction; each of its events takes so much memory beside its size."""
+        self._parts.append(_part(run))
+        self._came_rows += len(run)
+        self._came_bytes += run.size + overhead * len(run)
+        self._rows.append(self._came_rows)
+        self._bytes.append(self._came_bytes)
+
+    @property
+    def rows(self) -> int:
+        """The events that wait."""
+        return self._came_rows - self._given_rows
 
     @property
     def pending_bytes(self) -> int:
         """Estimated memory of what waits."""
-        return self.total - self._given_bytes
+        return self._came_bytes - self._given_bytes
 
     @property
     def idle(self) -> bool:
         """Whether the position moved, and nothing else."""
-        return self._idle is not None and not self.events and not self._open
+        return self._idle is not None and not self._parts and not self._open
 
     def end(self, position: Position, commit_time: float | None) -> None:
         """Mark that a transaction ends here, or that the server is known to have sent everything before `position`."""
-        rows = self._given_rows + len(self.events)
+        rows = self._came_rows
         if self._end_rows and self._end_rows[-1] == rows:
             # Nothing came since the last end: it moves on, so that a flood of dropped transactions takes no memory.
             self._end_positions[-1] = max(self._end_positions[-1], position)
             self._end_times[-1] = commit_time or self._end_times[-1]
-        elif self.events or self._open:
+        elif self._parts or self._open:
             self._end_rows.append(rows)
-            self._end_bytes.append(self.total)
+            self._end_bytes.append(self._came_bytes)
             self._end_positions.append(position)
             self._end_times.append(commit_time)
         elif position > (self._idle[0] if self._idle else self.position):
@@ -104,12 +123,12 @@ class Backlog:
                 bisect_right(self._end_rows, self._given_rows + rows_max),
                 bisect_right(self._end_bytes, self._given_bytes + bytes_max),
             )
-        if not whole and self.events:
-            rows = min(rows_max, max(1, bisect_right(self.sizes, self._given_bytes + bytes_max)))
+        if not whole and self._parts:
+            rows = min(rows_max, max(1, self._rows_within(bytes_max)))
             if self._end_rows and rows >= self._end_rows[0] - self._given_rows:
                 whole = 1  # one event, larger than the limit
-            elif parts and (forced or rows < len(self.events) or rows == rows_max):
-                return self._part(min(rows, len(self.events)))
+            elif parts and (forced or rows < self.rows or rows == rows_max):
+                return self._part(min(rows, self.rows))
         return self._whole(whole) if whole else None
 
     def idle_batch(self) -> Batch | None:
@@ -125,6 +144,15 @@ class Backlog:
             return False
         rows, size = self._end_rows[ends - 1] - self._given_rows, self._end_bytes[ends - 1] - self._given_bytes
         return rows <= rows_max and (size <= bytes_max or rows == 0)
+
+    def _rows_within(self, size: int) -> int:
+        """How many of the events that wait take so many bytes; those of a run are taken for equally large."""
+        last = self._given_bytes + size
+        at = bisect_right(self._bytes, last)
+        rows, used = (self._rows[at - 1], self._bytes[at - 1]) if at else (self._given_rows, self._given_bytes)
+        if at < len(self._parts):
+            rows += (self._rows[at] - rows) * (last - used) // (self._bytes[at] - used)
+        return rows - self._given_rows
 
     def _whole(self, ends: int) -> Batch:
         size = self._end_bytes[ends - 1] - self._given_bytes
@@ -146,7 +174,7 @@ class Backlog:
         )
 
     def _part(self, rows: int) -> Batch:
-        size = self.sizes[rows - 1] - self._given_bytes
+        before = self._given_bytes
         events = self._give(rows)
         last = events[-1]
         self.position = Position(last.transaction.commit_lsn, last.ordinal)
@@ -158,20 +186,33 @@ class Backlog:
             complete=False,
             commit_time=last.transaction.commit_time,
             first_commit_time=events[0].transaction.commit_time,
-            bytes=size,
+            bytes=self._given_bytes - before,
         )
 
-    def _give(self, rows: int) -> list[ChangeEvent]:
+    def _give(self, rows: int) -> Sequence[ChangeEvent]:
         if not rows:
             return []
-        self._given_rows += rows
-        self._given_bytes = self.sizes[rows - 1]
-        if rows == len(self.events):
-            events = self.events[:]
-            self.events.clear()  # in place: whoever adds events holds this very list
-            self.sizes.clear()
-            return events
-        events = self.events[:rows]
-        del self.events[:rows]
-        del self.sizes[:rows]
-        return events
+        upto = self._given_rows + rows
+        at = bisect_left(self._rows, upto)
+        if self._rows[at] > upto:
+            self._split(at, upto)
+        self._given_rows, self._given_bytes = upto, self._bytes[at]
+        given = self._parts[: at + 1]
+        for column in (self._parts, self._rows, self._bytes):
+            del column[: at + 1]
+        return cast("list[ChangeEvent]", given) if len(given) == rows else Events(given, rows)
+
+    def _split(self, at: int, upto: int) -> None:
+        """Make two of the run that holds the event of this number."""
+        run = self._parts[at]
+        assert isinstance(run, Run)
+        before = self._rows[at] - len(run)
+        size = self._bytes[at - 1] if at else self._given_bytes
+        self._parts[at : at + 1] = [_part(run[: upto - before]), _part(run[upto - before :])]
+        self._rows.insert(at, upto)
+        self._bytes.insert(at, size + (self._bytes[at] - size) * (upto - before) // len(run))
+
+
+def _part(run: Run) -> ChangeEvent | Run:
+    """A run of one is its event: so there are runs where there are fewer parts than events."""
+    return run if len(run) > 1 else run[0]

@@ -26,7 +26,7 @@ from replicator.postgres.walstream import KEEPALIVE, XLOG_DATA, XLOG_DATA_HEADER
 from replicator.records import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from replicator.captures import Described, Item
     from replicator.events import Relation, StreamItem, Transaction
@@ -291,7 +291,7 @@ class SlotChangeLog:
             self._paused = True
             self._stream.pause()
 
-    def _add(self, events: list[ChangeEvent], messages: list[bytes]) -> None:
+    def _add(self, events: Sequence[ChangeEvent], messages: Sequence[bytes]) -> None:
         """Keep events of one relation."""
         if self._dropping or not self._wanted(events[0].relation.table):
             return

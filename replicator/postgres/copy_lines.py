@@ -11,16 +11,18 @@ https://www.postgresql.org/docs/current/sql-copy.html, "Text Format".
 from __future__ import annotations
 
 import re
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
+from replicator.runs import Rows
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from replicator.events import Values
 
 _BLOCK_ROWS: Final = 1000
 _NULL: Final = b"\\N"
-_join: Final[Callable[[Any], bytes]] = b"\t".join
 _SPECIAL: Final = re.compile(rb"[\\\t\n\r]").search
 
 
@@ -30,18 +32,23 @@ def copy_blocks(rows: Sequence[Values]) -> Iterator[bytes]:
 
 
 def _lines(rows: Sequence[Values]) -> bytes:
+    values, width = (
+        (rows.values, rows.width) if isinstance(rows, Rows) else (list(chain.from_iterable(rows)), len(rows[0]))
+    )
+    parts: list[Any] = [b"\t"] * (2 * len(values))
+    parts[0::2] = values
+    parts[2 * width - 1 :: 2 * width] = [b"\n"] * len(rows)
     nulls = 0
     try:
-        lines = list(map(_join, rows))
+        text = b"".join(parts)
     except TypeError:  # a NULL: a write holds nothing that is UNCHANGED
-        nulls = sum(row.count(None) for row in rows)
-        lines = [_join([_NULL if value is None else value for value in row] if None in row else row) for row in rows]
-    lines.append(b"")
-    text = b"\n".join(lines)
+        nulls = len([None for value in values if value is None])
+        parts[0::2] = [_NULL if value is None else value for value in values]
+        text = b"".join(parts)
     if (
         text.count(b"\\") == nulls
         and text.count(b"\n") == len(rows)
-        and text.count(b"\t") == len(rows) * (len(rows[0]) - 1)
+        and text.count(b"\t") == len(rows) * (width - 1)
         and b"\r" not in text
     ):
         return text

@@ -17,6 +17,7 @@ from replicator.postgres.probe import Probe
 from replicator.postgres.session import application_name
 from replicator.postgres.slots import check_start, free_slot, lost_slot, read_slot
 from replicator.postgres.walstream import KEEPALIVE, XLOG_DATA, XLOG_DATA_HEADER_BYTES, WalStream
+from replicator.runs import Run
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -32,6 +33,7 @@ _VALUE_BYTES: Final = 48  # a bytes object, without its content, and its place
 _IDLE_SECONDS: Final = 1.0
 _ROWS_MAX: Final = 10_000  # of a batch, until one is asked for
 _MESSAGES_SINCE: Final = 140_000  # pgoutput's option `messages`
+_ROWS: Final = frozenset({b"I", b"U", b"D"})  # kinds of message that may come in runs
 _DROP_ALL: Final = 1 << 62  # an ordinal that no transaction reaches
 
 
@@ -46,7 +48,7 @@ class Decoder(Protocol):
 
         """
 
-    def feed_rows(self, messages: Sequence[bytes], first: int, at: int = 0) -> list[ChangeEvent]:
+    def feed_rows(self, messages: Sequence[bytes], first: int, at: int = 0) -> Sequence[ChangeEvent]:
         """Decode a run of rows of one relation that begins at messages[first]; empty where `feed` is to be asked."""
 
     def reset(self) -> None:
@@ -216,7 +218,7 @@ class SlotSource:
     @property
     def ready_rows(self) -> int:
         """See `ports.Source`."""
-        return len(self._backlog.events)
+        return self._backlog.rows
 
     @property
     def taken_over(self) -> int:
@@ -314,7 +316,7 @@ class SlotSource:
                 at += 1
                 if data[0] != XLOG_DATA:
                     self._keepalive(data)
-                elif events := self._decoder.feed_rows(messages, at - 1, start):
+                elif data[start : start + 1] in _ROWS and (events := self._decoder.feed_rows(messages, at - 1, start)):
                     self._add(events, messages[at - 1 : at - 1 + len(events)])
                     at += len(events) - 1
                 elif type(item := self._decoder.feed(data, start)) is ChangeEvent:
@@ -327,12 +329,19 @@ class SlotSource:
             self._paused = True
             self._stream.pause()
 
-    def _add(self, events: list[ChangeEvent], messages: list[bytes]) -> None:
+    def _add(self, events: Sequence[ChangeEvent], messages: Sequence[bytes]) -> None:
         """Keep events of one relation, and account for them by their messages' sizes."""
-        wanted, overhead = self._look_up(events[0].relation)
-        dropped = max(0, self._skip - events[0].ordinal + 1)
-        self._ordinal = events[-1].ordinal
-        if wanted and dropped < len(events):
+        run = events if isinstance(events, Run) else None
+        relation = events[0].relation if run is None else run.relation
+        ordinal = events[0].ordinal if run is None else run.first
+        wanted, overhead = self._look_up(relation)
+        dropped = max(0, self._skip - ordinal + 1)
+        self._ordinal = ordinal + len(events) - 1
+        if not wanted or dropped >= len(events):
+            return
+        if run is not None:
+            self._backlog.add_run(run[dropped:] if dropped else run, overhead)
+        else:
             self._backlog.add(events[dropped:], map(len, messages[dropped:]), overhead)
 
     def _look_up(self, relation: Relation) -> tuple[bool, int]:

@@ -35,10 +35,10 @@ KEEPALIVE: Final = struct.Struct(">cQqB")  # 'k', end of the WAL, server time, w
 _STATUS: Final = struct.Struct(">cQQQqB")  # 'r', written, flushed, applied, our time, whether an answer is wanted
 
 _EPOCH_SECONDS: Final = 946_684_800
-_MESSAGES_MAX: Final = 128  # a callback: 0.3 to 0.6 ms with decoding, which whoever writes to the target may wait
+_MESSAGES_MAX: Final = 256  # a callback: 0.3 to 0.6 ms with decoding, which whoever writes to the target may wait
 _BYTES_MAX: Final = 1 << 20
 _GATHER_SECONDS: Final = 0.008  # while nobody waits: one look for what the server sent row by row, and it goes in packs
-_ATTEND_ROUNDS: Final = 16  # of a callback each: what has come since the last look is read before the next batch is cut
+_ATTEND_ROUNDS: Final = 8  # of a callback each: what has come since the last look is read before the next batch is cut
 _CONFIRM_SECONDS: Final = 0.05  # confirmations are gathered for this long
 _TIMEOUT_SECONDS_MAX: Final = 60.0  # where the server's own is longer or off, a dead connection shows after this
 _CLOSE_SECONDS_MAX: Final = 2.0

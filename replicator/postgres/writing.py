@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -16,9 +16,11 @@ from replicator.postgres.arrays import encode_text_array
 from replicator.postgres.copy_lines import copy_blocks
 from replicator.postgres.statements import copy_rows, statement_of
 from replicator.postgres.wire import Command
+from replicator.runs import Rows
 from replicator.writes import Write, WriteAction, WriteResult
 
 if TYPE_CHECKING:
+    from replicator.events import Values
     from replicator.postgres.sessions import FeedSession
     from replicator.postgres.statement_parts import Statement
     from replicator.tables import Table
@@ -156,8 +158,11 @@ class Writer:
 
 def _encoded(write: Write) -> list[bytes]:
     """A statement's parameters: each column of PRUNE's keys, and of the rows."""
-    columns = chain(zip(*write.keys, strict=True), zip(*write.rows, strict=True))
-    return [encode_text_array(column) for column in columns]
+    return [encode_text_array(column) for column in chain(zip(*write.keys, strict=True), _columns(write.rows))]
+
+
+def _columns(rows: Sequence[Values]) -> Iterable[Sequence[Any]]:
+    return map(rows.column, range(rows.width)) if isinstance(rows, Rows) else zip(*rows, strict=True)
 
 
 def _sum(slices: Sequence[Write], results: Sequence[WriteResult]) -> WriteResult:

@@ -29,7 +29,7 @@ class Recorder(PgoutputDecoder):
         self.messages: list[bytes] = []
         self._refuse_at = refuse_at
 
-    def feed_rows(self, messages: Sequence[bytes], first: int, at: int = 0) -> list[ChangeEvent]:
+    def feed_rows(self, messages: Sequence[bytes], first: int, at: int = 0) -> Sequence[ChangeEvent]:
         if self._refuse_at is not None:
             return []
         events = super().feed_rows(messages, first, at)

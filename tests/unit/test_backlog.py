@@ -5,7 +5,9 @@ from hypothesis import strategies as st
 
 from replicator.events import Batch, ChangeEvent, Op, Position, Relation, Transaction
 from replicator.postgres.backlog import Backlog
+from replicator.runs import Run
 from replicator.tables import TableName
+from tests.in_runs import run_of
 
 RELATION = Relation(TableName("public", "t"), ("id",))
 
@@ -129,7 +131,52 @@ def test_idle_progress_moves_the_position() -> None:
     assert backlog.idle_batch() is None
 
 
-TRANSACTIONS = st.lists(st.lists(st.integers(1, 400), max_size=12), max_size=12)
+def arrive_in_runs(backlog: Backlog, commit_lsn: int, size: int, count: int, first: int = 1) -> None:
+    """Add a run of so many events of one size."""
+    transaction = Transaction(1, commit_lsn, float(commit_lsn))
+    events = [
+        ChangeEvent(Op.INSERT, RELATION, None, (b"%d" % (first + at),), transaction, first + at) for at in range(count)
+    ]
+    run = run_of(events)
+    backlog.add_run(Run(run.op, run.relation, run.rows, run.transaction, first=first, size=size * count), 0)
+
+
+def test_runs_are_cut_where_the_limits_are() -> None:
+    """A run is given out in parts, by rows and by its share of bytes, and together with what stands around it."""
+    backlog = Backlog(Position(0))
+    arrive_in_runs(backlog, 10, 10, 25)
+    by_rows, by_bytes = cut(backlog, rows_max=8, bytes_max=100), cut(backlog, rows_max=8, bytes_max=50)
+    arrive(backlog, 10, [1, 1], first=26)
+    rest = [cut(backlog, rows_max=8, bytes_max=1000), cut(backlog, rows_max=3, bytes_max=1000)]
+
+    assert [(8, 80), (5, 50), (8, 80), (3, 30)] == [
+        batch and (len(batch.events), batch.bytes) for batch in (by_rows, by_bytes, *rest)
+    ]
+    arrive_in_runs(backlog, 10, 10, 4, first=28)
+    end(backlog, 10)
+    last = cut(backlog, rows_max=20)
+    assert last is not None
+    assert (list(range(25, 32)), True, 10 + 2 + 40) == (
+        [event.ordinal for event in last.events],
+        last.complete,
+        last.bytes,
+    )
+    assert 0 == backlog.pending_bytes == backlog.rows
+
+
+TRANSACTIONS = st.lists(
+    st.lists(st.integers(1, 400), max_size=12)
+    | st.tuples(st.integers(1, 400), st.integers(1, 12)).map(lambda run: [run[0]] * run[1]),
+    max_size=12,
+)
+
+
+def arrive_somehow(backlog: Backlog, commit_lsn: int, sizes: list[int], first: int = 1) -> None:
+    """Events of equal size in a run, others alone."""
+    if len(set(sizes)) == 1 and len(sizes) > 1:
+        arrive_in_runs(backlog, commit_lsn, sizes[0], len(sizes), first)
+    else:
+        arrive(backlog, commit_lsn, sizes, first)
 
 
 @given(TRANSACTIONS, st.integers(1, 8), st.integers(1, 1500), st.data())
@@ -144,10 +191,10 @@ def test_nothing_is_lost(transactions: list[list[int]], rows_max: int, bytes_max
 
     for number, sizes in enumerate(transactions, 1):
         half = data.draw(st.integers(0, len(sizes)))
-        arrive(backlog, number * 10, sizes[:half])
+        arrive_somehow(backlog, number * 10, sizes[:half])
         if data.draw(st.booleans()):
             take(forced=data.draw(st.booleans()))
-        arrive(backlog, number * 10, sizes[half:], half + 1)
+        arrive_somehow(backlog, number * 10, sizes[half:], half + 1)
         end(backlog, number * 10)
         if data.draw(st.booleans()):
             take()

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from replicator.engine.copy_text import parse_rows
 from replicator.events import Values
 from replicator.postgres.copy_lines import copy_blocks
+from replicator.runs import Rows
 
 # Few characters, so that those with a meaning to COPY meet each other.
 VALUES = st.none() | st.text(alphabet="\\Nntr.\t\n\rx é", max_size=6).map(str.encode)
@@ -17,5 +18,6 @@ def test_rows_come_back_as_they_were(rows: list[Values]) -> None:
     """Tabs, line ends, backslashes and NULLs mean themselves; no bare carriage return is left to be taken for one."""
     text = b"".join(copy_blocks(rows))
 
+    assert text == b"".join(copy_blocks(Rows.join([rows], len(rows[0]))))
     assert rows == parse_rows(text)
     assert b"\r" not in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,9 @@ from replicator.errors import ErrorKind, ReplicatorError
 from replicator.events import UNCHANGED, ChangeEvent, Op, Relation, Transaction, Values
 from replicator.mapping import Mapping, Mappings, Side
 from replicator.reduction import Reduced, Reducer, fill
+from replicator.runs import Run
 from replicator.tables import Column, Table, TableName
+from tests.in_runs import in_runs
 
 NAME = TableName("public", "things")
 COLUMNS = ("id", "small", "big")
@@ -77,6 +80,15 @@ def play(world: World, script: list[tuple[str, bytes, bytes, bytes | None]], ide
 def carry_out(target: dict[bytes, Values], reduced: list[Reduced], source: World) -> None:
     """What a target does with a reduced segment, fetches included."""
     for one in reduced:
+        for run in one.runs:
+            for row in run.rows:
+                key = row[0]
+                assert isinstance(key, bytes)
+                if run.op is Op.DELETE:
+                    target.pop(key, None)
+                    continue
+                assert run.op is Op.UPDATE or key not in target, "a plain insert of a row that is there"
+                target[key] = row
         for (key,) in one.deletes:
             target.pop(key, None)
         for (key,), row in one.inserts.items():
@@ -93,14 +105,16 @@ def carry_out(target: dict[bytes, Values], reduced: list[Reduced], source: World
                 target[key] = source[key]
 
 
-@given(start=st.sets(keys), script=steps, identity=st.sampled_from("df"))
+@given(start=st.sets(keys), script=steps, identity=st.sampled_from("df"), runs=st.booleans())
 def test_reduced_batch_equals_replay(
-    start: set[bytes], script: list[tuple[str, bytes, bytes, bytes | None]], identity: str
+    start: set[bytes], script: list[tuple[str, bytes, bytes, bytes | None]], identity: str, runs: bool
 ) -> None:
-    """Applying the reduced batch leaves what applying every event in order would leave."""
+    """Applying the reduced batch leaves what applying every event in order would leave, in runs or not."""
     world: World = {key: (key, b"s", b"B" + key) for key in start}
     target: dict[bytes, Values] = dict(world)
-    events = play(world, script, identity)
+    events: Sequence[ChangeEvent] = play(world, script, identity)
+    if runs:
+        events = in_runs(events)
 
     carry_out(target, Reducer(Mappings((KEYED,))).reduce(events), world)
 
@@ -132,6 +146,84 @@ def test_multiset_keeps_every_repetition(script: list[tuple[str, bytes, bytes, b
 
     assert Counter(world.values()) == +rows
     assert not [row for row, count in rows.items() if count < 0]
+
+
+many = st.lists(
+    st.tuples(
+        st.sampled_from(["insert", "update", "move", "delete"]),
+        st.integers(0, 40).map(lambda number: b"%d" % number),
+        st.integers(0, 40).map(lambda number: b"%d" % number),
+        st.sampled_from([None, b"x", b"y"]),
+    ),
+    max_size=40,
+)
+
+
+@given(script=many.map(lambda script: sorted(script, key=lambda step: step[0])) | many)
+def test_runs_and_single_events_equal_replay(script: list[tuple[str, bytes, bytes, bytes | None]]) -> None:
+    """Runs whose keys are theirs alone are left whole beside single events of other keys; all else is replayed."""
+    world: World = {b"%d" % number: (b"%d" % number, b"s", b"B") for number in range(0, 40, 2)}
+    target: dict[bytes, Values] = dict(world)
+    events = in_runs(play(world, script, "d"))
+
+    carry_out(target, Reducer(Mappings((KEYED,))).reduce(events), world)
+
+    assert world == target
+
+
+def test_a_run_stays_whole_until_a_key_comes_again() -> None:
+    """Single events of other keys don't take runs apart; one of theirs does, and so does a key that two runs have."""
+    world: World = {b"9": (b"9", b"s", b"B")}
+    inserts = [("insert", b"%d" % number, b"s", b"B") for number in range(6)]
+    alone = [("move", b"9", b"8", None)]
+    whole, touched, twice = (
+        Reducer(Mappings((KEYED,))).reduce(in_runs(play(dict(world), [*inserts, *more], "d")))
+        for more in (alone, [("move", b"3", b"8", None)], [("delete", b"%d" % number, b"", b"") for number in (1, 2)])
+    )
+
+    assert ([5], 1) == ([len(run) for run in whole[0].runs], len(whole[0].inserts))
+    assert [] == touched[0].runs == twice[0].runs
+
+
+def test_a_delete_without_its_key_stops_in_a_run_too() -> None:
+    """An old row that doesn't carry the mapping's key is an error, however many come at once."""
+    shape = relation("d")
+    gone = [ChangeEvent(Op.DELETE, shape, (None, b"s", None), None, Transaction(1, 1, 0.0), at) for at in (1, 2)]
+
+    with pytest.raises(ReplicatorError) as refused:
+        Reducer(Mappings((KEYED,))).reduce(in_runs(gone))
+
+    assert refused.value.kind is ErrorKind.SCHEMA
+
+
+def test_keys_of_two_columns_come_again() -> None:
+    """A key of several columns that two runs have, or a run and an event, takes the runs apart."""
+    side = Side(TABLE, ("id", "small"))
+    mappings = Mappings((Mapping("public.things", (side,), (side,)),))
+    shape, transaction = relation("f"), Transaction(1, 1, 0.0)
+
+    def runs(*given: tuple[Op, bytes, bytes]) -> list[Run]:
+        rows = [(op, (key, small, b"B")) for op, key, small in given]
+        events = [
+            ChangeEvent(
+                op,
+                shape,
+                row if op is Op.DELETE else None,
+                None if op is Op.DELETE else row,
+                transaction,
+                at,
+            )
+            for at, (op, row) in enumerate(rows, 1)
+        ]
+        (reduced,) = Reducer(mappings).reduce(in_runs(events))
+        return reduced.runs
+
+    three = [(Op.INSERT, b"1", b"a"), (Op.INSERT, b"1", b"b"), (Op.INSERT, b"2", b"a")]
+    assert 1 == len(runs(*three))
+    assert 2 == len(runs(*three, (Op.DELETE, b"2", b"b"), (Op.DELETE, b"3", b"b")))
+    assert [] == runs(*three, (Op.DELETE, b"2", b"b"), (Op.DELETE, b"1", b"b"))
+    assert 1 == len(runs(*three, (Op.DELETE, b"2", b"b")))
+    assert [] == runs(*three, (Op.DELETE, b"1", b"a"))
 
 
 def test_three_rows_exchange_keys_and_keep_their_big_columns() -> None:

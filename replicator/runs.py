@@ -1,0 +1,192 @@
+"""Runs: many changes of one kind as one object, on their way from the stream's bytes to the target's.
+
+A busy stream's rows come in runs: inserts, or updates, or deletes of one table, within one transaction. Their values
+stay in one list, row after row. What is done with all of them is done by slices of that list, in C; no tuple is made of
+a row, and no event of a change, unless somebody asks: a run is the sequence of its events, and rows are the sequence of
+their values, to whoever has no use for the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from itertools import chain, count, repeat
+from typing import TYPE_CHECKING, Any, Final, overload
+
+from replicator.events import ChangeEvent, Op
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from replicator.events import Relation, Transaction, Value, Values
+
+_new_event: Final[Callable[[Iterable[Any]], ChangeEvent]] = partial(tuple.__new__, ChangeEvent)
+
+
+class Rows(Sequence["Values"]):
+    """Rows of equal width. Not to be changed.
+
+    Attributes:
+        values: of all rows, row after row.
+        width: values of a row, at least 1.
+
+    """
+
+    __slots__ = ("values", "width")
+
+    def __init__(self, values: list[Value], width: int) -> None:
+        self.values = values
+        self.width = width
+
+    @classmethod
+    def join(cls, parts: Sequence[Iterable[Values]], width: int) -> Rows:
+        """The rows of several."""
+        if len(parts) == 1 and isinstance(parts[0], Rows):
+            return parts[0]
+        values: list[Value] = []
+        for part in parts:
+            values.extend(part.values if isinstance(part, Rows) else chain.from_iterable(part))
+        return cls(values, width)
+
+    def __len__(self) -> int:
+        """The number of rows."""
+        return len(self.values) // self.width
+
+    def __iter__(self) -> Iterator[Values]:
+        """The rows as tuples."""
+        return zip(*[iter(self.values)] * self.width, strict=True)
+
+    @overload
+    def __getitem__(self, at: int) -> Values: ...
+    @overload
+    def __getitem__(self, at: slice) -> Rows: ...
+
+    def __getitem__(self, at: int | slice) -> Values | Rows:
+        """A row as a tuple; or consecutive rows."""
+        width = self.width
+        if not isinstance(at, slice):
+            first = range(len(self))[at] * width
+            return tuple(self.values[first : first + width])
+        first, last, step = at.indices(len(self))
+        if step != 1:
+            raise ValueError("rows are consecutive")
+        return Rows(self.values[first * width : max(first, last) * width], width)
+
+    def column(self, at: int) -> list[Value]:
+        """One column's values."""
+        return self.values[at :: self.width]
+
+    def pick(self, at: Sequence[int]) -> Rows:
+        """The rows with these columns, in this order."""
+        width = len(at)
+        values: list[Value] = [None] * (len(self) * width)
+        for place, column in enumerate(at):
+            values[place::width] = self.values[column :: self.width]
+        return Rows(values, width)
+
+    def keys(self, at: Sequence[int]) -> Iterable[Any]:
+        """What tells rows apart by these columns: a value, or a tuple of several."""
+        return self.column(at[0]) if len(at) == 1 else zip(*map(self.column, at), strict=True)
+
+
+class Run(Sequence[ChangeEvent]):
+    """Consecutive changes of one kind, of rows of one relation, within one transaction; without UNCHANGED.
+
+    Attributes:
+        op: INSERT, UPDATE (without an old tuple) or DELETE.
+        relation: the rows' shape.
+        rows: the new ones; of a DELETE the old ones.
+        transaction: where they belong.
+        first: ordinal of the first; the others' follow.
+        size: bytes in the stream.
+
+    """
+
+    __slots__ = ("_length", "first", "op", "relation", "rows", "size", "transaction")
+
+    def __init__(
+        self, op: Op, relation: Relation, rows: Rows, transaction: Transaction, *, first: int, size: int
+    ) -> None:
+        self.op = op
+        self.relation = relation
+        self.rows = rows
+        self.transaction = transaction
+        self.first = first
+        self.size = size
+        self._length = len(rows)
+
+    def __len__(self) -> int:
+        """The number of changes."""
+        return self._length
+
+    def __iter__(self) -> Iterator[ChangeEvent]:
+        """The events."""
+        befores: Iterable[Values | None] = repeat(None)
+        afters: Iterable[Values | None] = self.rows
+        if self.op is Op.DELETE:
+            befores, afters = afters, befores
+        fields = zip(
+            repeat(self.op), repeat(self.relation), befores, afters, repeat(self.transaction), count(self.first)
+        )
+        return map(_new_event, fields)
+
+    @overload
+    def __getitem__(self, at: int) -> ChangeEvent: ...
+    @overload
+    def __getitem__(self, at: slice) -> Run: ...
+
+    def __getitem__(self, at: int | slice) -> ChangeEvent | Run:
+        """An event; or consecutive ones, a run again, with its share of the size."""
+        if not isinstance(at, slice):
+            row, ordinal = self.rows[at], self.first + range(len(self))[at]
+            before, after = (row, None) if self.op is Op.DELETE else (None, row)
+            return ChangeEvent(self.op, self.relation, before, after, self.transaction, ordinal)
+        rows = self.rows[at]
+        first = self.first + at.indices(len(self))[0]
+        size = self.size * len(rows) // max(len(self), 1)
+        return Run(self.op, self.relation, rows, self.transaction, first=first, size=size)
+
+
+class Events(Sequence[ChangeEvent]):
+    """Events of which some are in runs.
+
+    Attributes:
+        parts: single ones, and runs.
+
+    """
+
+    __slots__ = ("_length", "parts")
+
+    def __init__(self, parts: Sequence[ChangeEvent | Run], length: int) -> None:
+        self.parts = parts
+        self._length = length
+
+    def __len__(self) -> int:
+        """The number of events."""
+        return self._length
+
+    def __iter__(self) -> Iterator[ChangeEvent]:
+        """The events, in order."""
+        return chain.from_iterable(part if isinstance(part, Run) else (part,) for part in self.parts)
+
+    @overload
+    def __getitem__(self, at: int) -> ChangeEvent: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[ChangeEvent]: ...
+
+    def __getitem__(self, at: int | slice) -> ChangeEvent | list[ChangeEvent]:
+        """An event (equal ones at each call, not the same), or several."""
+        if at in (0, -1) and self.parts:
+            part = self.parts[at]
+            return part[at] if isinstance(part, Run) else part
+        return list(self)[at]
+
+
+def parts_of(events: Sequence[ChangeEvent]) -> Sequence[ChangeEvent | Run]:
+    """The runs of a batch's events, and its single ones. Both have `op`, `relation` and `transaction`."""
+    return events.parts if isinstance(events, Events) else events
+
+
+def xids_of(events: Sequence[ChangeEvent]) -> set[int]:
+    """The transactions of a batch's events."""
+    return {part.transaction.xid for part in parts_of(events)}
