@@ -73,12 +73,15 @@ class Sequences:
         """Whether the event wasn't seen before; else it belongs to a replay, and is to be passed over.
 
         A replay that begins with the newest itself looks like one more row of the same COPY, and is taken for new:
-        what is applied twice then is the newest state.
+        what is applied twice then is the newest state. A Debezium that begins without an offset names no commit (0)
+        in its first transaction: what lies behind all that was seen is new all the same.
 
         Raises:
             OutOfOrderError: neither.
 
         """
+        if not sequence[0] and sequence[1] >= max(self._newest) > 0:
+            sequence = self._newest[0], sequence[1]
         if self._at is None and sequence >= self._newest:
             self._note(sequence)
             return True

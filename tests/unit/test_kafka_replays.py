@@ -75,6 +75,15 @@ def test_a_later_session_knows_the_newest() -> None:
     assert (3, 3, 1) == later.mark
 
 
+def test_a_debezium_that_begins_anew_names_no_commit() -> None:
+    """Its first transaction is new where it lies behind everything; else it goes back."""
+    seen = Sequences((50, 40, 1))
+
+    assert [True, True, True] == [seen.is_new(one) for one in [(0, 60), (0, 60), (65, 70)]]
+    with pytest.raises(OutOfOrderError):
+        [seen.is_new(one) for one in [(0, 45), (70, 75)]]
+
+
 @pytest.mark.parametrize("late", [[2, 9], [4, 9], [2, 4, 3, 9], [6, 7, 4, 9]], ids=str)
 def test_a_later_session_refuses_a_late_record(late: list[int]) -> None:
     """What goes back beyond the stored newest, and doesn't come to it again, is refused."""
