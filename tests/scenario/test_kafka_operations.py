@@ -69,6 +69,33 @@ def test_what_one_process_has_parked_stays_parked_with_the_next(pipeline: MakePi
     assert [] == shop.upgraded.execute("SELECT * FROM parts")
 
 
+def test_a_table_without_a_key_is_copied_again_by_whoever_applies_it(pipeline: MakePipeline) -> None:
+    """No other process would know what the copy holds: refused while one has its topic; then nothing is doubled."""
+    bag = "CREATE TABLE bag (v int); ALTER TABLE bag REPLICA IDENTITY FULL;"
+    made = pipeline("capture-json", f"{PARTS} {bag}")
+    shop = made.shop
+    leader, other = shop.streaming(), shop.streaming()
+    shop.old.execute("INSERT INTO bag VALUES (1), (1), (2); INSERT INTO parts VALUES (1, 1)")
+    shop.catch_up()
+    query = "SELECT topic, holder FROM replicator.partition WHERE holder IS NOT NULL"
+    wait_until(lambda: len(dict(shop.upgraded.execute(query))) == 2, 60)
+    shop.upgraded.execute("DELETE FROM bag WHERE v = 1")
+
+    asked = shop.command("resync", "FILE", "public.bag")
+    if asked.wait(60):
+        assert "another daemon of the group applies its topic" in asked.story()
+        other.terminate()
+        wait_until(
+            lambda: all(f"process {leader.pid} " in one for one in dict(shop.upgraded.execute(query)).values()), 60
+        )
+        asked = shop.command("resync", "FILE", "public.bag")
+        assert 0 == asked.wait(60), asked.story()
+    shop.old.execute("INSERT INTO bag VALUES (1), (3)")
+    shop.catch_up()
+
+    shop.same_tables("bag")
+
+
 def test_a_record_of_somebody_else(pipeline: MakePipeline) -> None:
     """Bytes that no Debezium wrote stop the feed with their place, and what came before is applied."""
     made = pipeline("capture-json", PARTS)
