@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, GetJsonSchemaHandler, model_validator
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import core_schema
+from pydantic_core import PydanticCustomError, core_schema
 
 from replicator.config.checks import Check
 from replicator.config.fields import (
@@ -166,6 +166,8 @@ class Verify(Section):
     @model_validator(mode="before")
     @classmethod
     def _short(cls, given: Any) -> Any:
+        if isinstance(given, str) and given != CONTINUOUS:
+            raise PydanticCustomError("verify", "expected `continuous`, or a mapping (key: value)")
         return {"continuous": True} if given == CONTINUOUS else given
 
     @classmethod

@@ -156,6 +156,7 @@ class ProofWatch:
         self._bus = bus
         self._looked_at = 0.0
         self._news = True
+        self._log = structlog.get_logger("replicator.verify").bind(connector=connector.name, feed=FORWARD)
         status.declare((), [CheckStatus(check.name, check.severity) for check in connector.checks])
 
     async def look(self, *, at_once: bool) -> None:
@@ -180,9 +181,13 @@ class ProofWatch:
         new = CheckStatus(result["name"], result["severity"], result["ok"], at, result["message"])
         before = self._status.checks.get(new.name)
         self._status.checks[new.name] = new
-        if before is not None and (before.ok, before.message) != (new.ok, new.message):
-            facts = {"name": new.name, "ok": new.ok, "severity": new.severity, "message": new.message}
-            self._bus.publish("check", time.time(), facts)
+        first = before is None or before.at is None
+        if (first and new.ok) or (before is not None and (before.ok, before.message) == (new.ok, new.message)):
+            return
+        log = self._log.info if new.ok else self._log.warning
+        log("check", check=new.name, ok=new.ok, severity=new.severity)  # its message may hold values
+        facts = {"name": new.name, "ok": new.ok, "severity": new.severity, "message": new.message}
+        self._bus.publish("check", time.time(), facts)
 
     def _certified(self, assessment: Assessment) -> None:
         one = assessment.certificate

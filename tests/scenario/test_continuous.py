@@ -134,8 +134,9 @@ def test_what_another_process_finds_reaches_the_daemon(migrate: Migrate) -> None
         shop.upgraded.execute("UPDATE plain SET name = NULL WHERE id = 7")
         verify(shop, code=1)
         wait_until(lambda: daemon.verification()["open_divergences"] == 1, PATIENCE)
-        wait_until(lambda: {"finding", "pass"} <= {name for name, _ in told}, PATIENCE)
+        wait_until(lambda: {"finding", "pass", "check"} <= {name for name, _ in told}, PATIENCE)
         wait_until(lambda: daemon.metrics()[ok] == 0, PATIENCE)
+        assert daemon.process.logged("check")
 
         assert 1 == daemon.metrics()[f"replicator_verifications_total{{{labels}}}"]
 
@@ -175,6 +176,8 @@ def test_a_slow_database_brakes_it(migrate: Migrate, make_database: MakeDatabase
         return now > before
 
     wait_until(recovers, PATIENCE)
+    daemon.process.terminate()
+    assert 0 == daemon.process.wait(), "also in the middle of a pass"
 
 
 def test_killed_it_goes_on_with_its_pass(migrate: Migrate) -> None:

@@ -72,6 +72,17 @@ def test_a_connector_needs_little() -> None:
     assert (connector.apply.lanes, connector.apply.batch_rows_max, connector.apply.on_error) == (1, 10_000, "stop")
 
 
+def test_continuous_verification_is_one_word() -> None:
+    """`verify: continuous` is the section with that on, and the rest by default; another word is refused."""
+    word, section = (_load(f"{HEAD}{TABLES}verify: {text}\n") for text in ("continuous", "{continuous: on}"))
+
+    assert word.verify == section.verify
+    assert word.verify.continuous
+    assert not _load(HEAD + TABLES).verify.continuous
+    (problem,) = _problems(f"{HEAD}{TABLES}verify: always\n")
+    assert "verify: expected `continuous`, or a mapping" in problem
+
+
 def test_kafka_is_a_stream_too() -> None:
     """The stream's kind chooses its keys; settings may be secret and never show."""
     connector = _load(

@@ -66,6 +66,8 @@ def test_a_sample_connector_fits_the_schema() -> None:
         {"apply": {"lanes": "${LANES}", "batch_bytes_max": "${BYTES}", "on_error": "${WHAT:-stop}"}},
         {"stream": {"create": "${CREATE}", "heartbeat_interval": "${BEAT}"}, "name": "${NAME}"},
         {"cutover": {"reverse": "off", "max_pause": "1m30s"}},
+        {"verify": "continuous"},
+        {"verify": {"continuous": "on", "interval": "5m"}},
         {"stream": {"heartbeat_interval": 0, "buffer_bytes_max": 1_000_000}},
         {"stream": {"kind": "kafka", "bootstrap_servers": "a:1", "format": "debezium-json", "topic_prefix": "old"}},
     ],
