@@ -24,13 +24,28 @@ async def extra_keys(
     keys: Sequence[Key],
     *,
     chunks: ChunkTarget,
+    respelled: bool = False,
 ) -> list[Key]:
-    """Those keys of a target table that no root row of the source stands behind (or that are in no key map)."""
+    """Those keys of a target table that no root row of the source stands behind (or that are in no key map).
+
+    Args:
+        tx: of the target.
+        snapshot: of the source.
+        mapping: whose rows they are.
+        side: the table.
+        keys: as the target has them.
+        chunks: of the target.
+        respelled: also those that equal a key of the source whose own text is another one (7.50 and 7.5 of numeric):
+            all rows of that aggregate are written under its own text.
+
+    """
     if not keys:
         return []
     sources = await source_keys(chunks, tx, mapping, side, keys)
     root = mapping.root
     there = await snapshot.as_stored(root.table, root.key, list(sources.values()), where=mapping.owns_source)
+    if respelled:
+        return [key for key in keys if (source := sources.get(key)) is None or there.get(source) != source]
     return [key for key in keys if sources.get(key) not in there]
 
 

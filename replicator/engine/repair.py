@@ -18,13 +18,14 @@ import structlog
 
 from replicator.engine.recheck import RememberingLooker, recheck
 from replicator.engine.verify.settle import Patience
+from replicator.verification import Kind
 
 if TYPE_CHECKING:
     from replicator.engine.recheck import Rechecked
     from replicator.engine.rewrite import Rewriter, Rewritten
     from replicator.events import Key
     from replicator.mapping import Mapping as TableMapping
-    from replicator.verification import OpenDivergence, Reached, Tolerances, VerifyStore, VersionedReader
+    from replicator.verification import Finding, OpenDivergence, Reached, Tolerances, VerifyStore, VersionedReader
 
 PAGE_ROWS: Final = 1_000
 LEFT_MAX: Final = 100
@@ -177,6 +178,11 @@ class Repair:
         looker.different.clear()
         again = [key for key in keys if key not in written.waiting]
         checked = await recheck(looker, self._store, again, lost, _PATIENCE)
+        respelled = _respelled(mapping, checked.findings)
+        if respelled:
+            for at in sorted(respelled, reverse=True):
+                await self._rewriter.delete(mapping, mapping.targets[at], respelled[at], respelled=True)
+            checked = await recheck(looker, self._store, again, lost, _PATIENCE)
         await self._judge(mapping, page, written, checked, result)
 
     async def _judge(
@@ -221,6 +227,25 @@ def _lost(mapping: TableMapping, page: Sequence[OpenDivergence]) -> dict[int, li
     for one in page:
         if one.source_key is None and one.target_key is not None and one.table in sides:
             found.setdefault(sides[one.table], {})[one.target_key] = None
+    return {at: list(keys) for at, keys in found.items()}
+
+
+def _respelled(mapping: TableMapping, findings: Sequence[Finding]) -> dict[int, list[Key]]:
+    """By number of the target table: keys of rows that are too much, under another text than their aggregate's key.
+
+    A write of the aggregate doesn't touch them: `Ann` and `ANN` of citext are two while one becomes the other.
+    """
+    sides = {side.table.name: at for at, side in enumerate(mapping.targets)}
+    found: dict[int, dict[Key, None]] = {}
+    for one in findings:
+        at = sides[one.table]
+        side = mapping.targets[at]
+        columns = side.table.key or side.key
+        if one.kind is not Kind.EXTRA or one.source_key is None or not set(side.key) <= set(columns):
+            continue
+        key = tuple(one.key[columns.index(name)] for name in side.key)
+        if key != one.source_key and mapping.key_map is None:
+            found.setdefault(at, {})[key] = None
     return {at: list(keys) for at, keys in found.items()}
 
 

@@ -118,10 +118,11 @@ class Rewriter:
             await self._halves(mapping, some, portion, done)
         return done
 
-    async def delete(self, mapping: Mapping, side: Side, keys: Sequence[Key]) -> Rewritten:
+    async def delete(self, mapping: Mapping, side: Side, keys: Sequence[Key], *, respelled: bool = False) -> Rewritten:
         """Delete rows of one target table whose aggregates no key map has, or which the source doesn't have.
 
-        What a map has by now, and the source, stays.
+        What a map has by now, and the source, stays; but `respelled` rows go that are under another text of a key than
+        the source's own, for those under that one are there already.
         """
         done = Rewritten()
 
@@ -130,7 +131,9 @@ class Rewriter:
                 await tx.lock_all()
                 seen = frozenset(self._xids)
                 async with self._reader.snapshot(seen) as snapshot:
-                    extra = await extra_keys(tx, snapshot, mapping, side, keys, chunks=self._chunks)
+                    extra = await extra_keys(
+                        tx, snapshot, mapping, side, keys, chunks=self._chunks, respelled=respelled
+                    )
                 done.deleted = await delete_extras(tx, mapping, side, extra) if extra else 0
             self._xids.difference_update(seen)
 

@@ -25,7 +25,7 @@ DAMAGE = """
     INSERT INTO drafts (id, title) VALUES (3.5, 'filtered');
     UPDATE drafts SET seen = seen + interval '1 microsecond' WHERE id = 4.5;
     DELETE FROM words WHERE ctid = (SELECT min(ctid) FROM words WHERE draft_id = 5.5 AND word = 'twice');
-    INSERT INTO words VALUES (7.5, 'twice');
+    INSERT INTO words VALUES (7.50, 'twice');
     INSERT INTO lines (draft_id, line) VALUES (1000.5, 'orphan');
     DELETE FROM clicks WHERE ctid = (SELECT min(ctid) FROM clicks);
     UPDATE readings SET value = '1.0000001' WHERE place = 'place 3' AND at = '2024-01-04';
