@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 class Yielded:
-    """What was given out and isn't confirmed yet: bounded by what the feed holds.
+    """What was given out and isn't confirmed yet: bounded by what the feed holds, also of a transaction without end.
 
     A transaction n (counted from 0) is given out with `Position(n, ordinal)`, ordinal from 1; `Position(n + 1)` says
     that all of it is done.
     """
 
     def __init__(self) -> None:
-        # By partition, in parallel and rising: the transaction, the next offset after it, and the mark of its event.
+        # By partition, in parallel and rising: the transaction, the next offset after it, and its newest event's mark.
         self._numbers: dict[Partition, list[int]] = {}
         self._offsets: dict[Partition, list[int]] = {}
         self._marks: dict[Partition, list[Mark | None]] = {}
@@ -44,9 +44,18 @@ class Yielded:
         marks: Sequence[Mark | None],
     ) -> None:
         """Several events, each with what `note` is told of one, and its mark if it has one."""
-        self._numbers.setdefault(partition, []).extend(numbers)
-        self._offsets.setdefault(partition, []).extend(next_offsets)
-        self._marks.setdefault(partition, []).extend(marks)
+        kept = self._numbers.setdefault(partition, [])
+        offsets, known = self._offsets.setdefault(partition, []), self._marks.setdefault(partition, [])
+        if numbers[0] == numbers[-1]:
+            # All of one transaction, which may have any number of them: the last one tells as much as all.
+            newest = next((mark for mark in reversed(marks) if mark), None)
+            numbers, next_offsets, marks = numbers[-1:], next_offsets[-1:], (newest,)
+            if kept and kept[-1] == numbers[0]:
+                offsets[-1], known[-1] = next_offsets[-1], newest or known[-1]
+                return
+        kept.extend(numbers)
+        offsets.extend(next_offsets)
+        known.extend(marks)
 
     def progress(self, position: Position) -> dict[Partition, int]:
         """The next offset of each partition in which something was given out up to there, since it was confirmed."""

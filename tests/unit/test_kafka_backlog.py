@@ -205,6 +205,37 @@ def test_the_newest_event_of_a_position() -> None:
     assert (1, PARTITIONS[1], 1) == log.yielded.newest(batch.position)
 
 
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 2), st.lists(st.none() | st.integers(1, 99), min_size=1, max_size=4)), max_size=12
+    ),
+    st.lists(st.integers(0, 30), max_size=3),
+)
+def test_a_transaction_without_end_takes_no_memory(
+    runs: list[tuple[int, list[int | None]]], confirmed: list[int]
+) -> None:
+    """Runs of one transaction are kept as one, and say what all of their events would."""
+    yielded, everything = Yielded(), Yielded()
+    number = offset = 0
+    for step, marks in runs:
+        number += step
+        places = range(offset + 1, offset + 1 + len(marks))
+        told = [None if one is None else (one, place, 1) for one, place in zip(marks, places, strict=True)]
+        yielded.note_run([number] * len(told), PARTITIONS[0], places, told)
+        for place, mark in zip(places, told, strict=True):  # kept one by one, as different transactions would be
+            everything._numbers.setdefault(PARTITIONS[0], []).append(number)
+            everything._offsets.setdefault(PARTITIONS[0], []).append(place)
+            everything._marks.setdefault(PARTITIONS[0], []).append(mark)
+        offset += len(marks)
+    assert len(yielded._numbers.get(PARTITIONS[0], ())) == len(set(everything._numbers.get(PARTITIONS[0], ())))
+    for at in [*sorted(confirmed), 99]:
+        for position in (Position(at), Position(at, 1)):
+            assert everything.progress(position) == yielded.progress(position)
+            assert everything.marks(position) == yielded.marks(position)
+            assert everything.newest(position) == yielded.newest(position)
+        assert everything.confirm(Position(at)) == yielded.confirm(Position(at))
+
+
 def test_what_is_given_up_is_dropped_alone() -> None:
     """The events of other partitions stay, in order, with their sizes; the last number that is lost is told."""
     log = Log()
