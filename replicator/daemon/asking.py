@@ -8,11 +8,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from replicator.config import KafkaStream
-from replicator.daemon.databases import FORWARD, upgraded_dsn
-from replicator.daemon.inspection import Ends, open_ends
+from replicator.daemon.databases import FORWARD
+from replicator.daemon.inspection import Ends, open_ends, served
 from replicator.errors import ErrorKind, ReplicatorError
-from replicator.postgres.job_state import JobState
 
 if TYPE_CHECKING:
     from replicator.config import Connector
@@ -90,16 +88,6 @@ async def begun(ends: Ends) -> None:
             kind=ErrorKind.CONFIG,
             hint="Start it with `replicator run`",
         )
-
-
-async def served(ends: Ends) -> bool:
-    """Whether a daemon runs, as far as the databases can tell: it reads the slot, or is of a group that reads a log."""
-    connector = ends.connector
-    if isinstance(connector.stream, KafkaStream):
-        jobs = JobState(upgraded_dsn(connector), connector.name)
-        return await jobs.anybody(f"{connector.name}/{FORWARD}/leader")
-    slot = await ends.slot()
-    return slot is not None and slot.holder_pid is not None
 
 
 def unserved(request: int) -> str:

@@ -22,6 +22,7 @@ from replicator.events import Position
 from replicator.postgres.backfill_state import PostgresBackfillStore
 from replicator.postgres.digest_state import PostgresDigestStore
 from replicator.postgres.heartbeat import beat
+from replicator.postgres.job_state import JobState
 from replicator.postgres.probe import Probe
 from replicator.postgres.schema_state import PostgresSchemaStore
 from replicator.postgres.slot import format_position, parse_position
@@ -92,6 +93,16 @@ async def open_ends(connector: Connector) -> AsyncIterator[Ends]:
             await source.close()
 
 
+async def served(ends: Ends) -> bool:
+    """Whether a daemon runs, as far as the databases can tell: it reads the slot, or is of a group that reads a log."""
+    connector = ends.connector
+    if isinstance(connector.stream, KafkaStream):
+        jobs = JobState(upgraded_dsn(connector), connector.name)
+        return await jobs.anybody(f"{connector.name}/{FORWARD}/leader")
+    slot = await ends.slot()
+    return slot is not None and slot.holder_pid is not None
+
+
 async def read_status(connector: Connector) -> dict[str, Any]:
     """The status document, as far as the databases know it; what only the daemon knows is null.
 
@@ -110,8 +121,7 @@ async def read_status(connector: Connector) -> dict[str, Any]:
             await _fill(forward, feed, connector)
             await read_verification(connector, forward.verify)
         try:
-            slot = await ends.slot()
-            running = slot is not None and slot.holder_pid is not None
+            running = await served(ends)
             forward.retained_wal_bytes = await ends.source.retained_wal_bytes(connector.slot_name)
         except ReplicatorError as error:
             if error.kind is ErrorKind.CONFIG:

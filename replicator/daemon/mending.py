@@ -10,9 +10,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from replicator.daemon.asking import UNHEARD_SECONDS, begun, served, unserved
+from replicator.daemon.asking import UNHEARD_SECONDS, begun, unserved
 from replicator.daemon.databases import FORWARD, old_dsn, upgraded_dsn
-from replicator.daemon.inspection import open_ends
+from replicator.daemon.inspection import open_ends, served
 from replicator.daemon.verifying import choose, mappings_of
 from replicator.daemon.views import chunk_rows, open_views, rederive_document
 from replicator.engine.rederive import Comparison, Rederived

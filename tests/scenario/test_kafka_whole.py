@@ -2,14 +2,24 @@
 
 import json
 import urllib.request
+from typing import Any
 
 import pytest
 
+from tests.fix_migration import Migration
 from tests.fix_pipeline import MakePipeline
 from tests.polling import wait_until
 from tests.scenario.test_whole_transactions import SCHEMA, SUM, Watcher, transfers
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
+
+def status(shop: Migration) -> dict[str, Any]:
+    """What `replicator status` says, which here asks the databases: the daemon's port is any that was free."""
+    shown = shop.command("status", "FILE", "--json")
+    assert 0 == shown.wait(), shown.story()
+    document: dict[str, Any] = json.loads(shown.stdout)
+    return document
 
 
 def test_a_reader_never_sees_half_a_transaction(pipeline: MakePipeline) -> None:
@@ -53,13 +63,13 @@ def test_sixty_four_partitions_of_which_sixty_are_idle(pipeline: MakePipeline) -
     assert [(64, 4)] == [tuple(row) for row in shop.upgraded.execute(begun)]
 
     daemon.kill()
+    assert made.captures[-1].running
+    wait_until(lambda: not status(shop)["running"], 60)  # a session of a killed process ends a moment later
     shop.old.execute("UPDATE parts SET n = -n")
     daemon = shop.streaming()
     shop.catch_up()
     shop.same_tables("parts")
-    shown = shop.command("status", "FILE", "--json")
-    assert 0 == shown.wait(), shown.story()
-    assert "streaming" == json.loads(shown.stdout)["state"]
+    assert (True, "streaming") == (status(shop)["running"], status(shop)["state"])
     url = f"{daemon.logged('listening')[0]['url']}/metrics"
 
     def backlog() -> bytes:
