@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from replicator.engine.verify.keys import translates_keys
 from replicator.verification import HashedColumn
 
 if TYPE_CHECKING:
@@ -32,8 +33,7 @@ async def ordered_alike(mapping: Mapping, source: VersionedReader, target: Versi
     Where they are not after all, nothing is missed (each row lies between two neighbouring boundaries, in whatever
     order they come), but ranges are larger than they look, and what differs is looked at again.
     """
-    translated = {name for one in mapping.references for name in one.columns}
-    if mapping.multiset or mapping.key_map is not None or translated.intersection(mapping.target.key):
+    if mapping.multiset or translates_keys(mapping):
         return False
     root, table = mapping.root.table, mapping.target.table
     pairs = [

@@ -10,6 +10,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from replicator.engine.verify.brackets import NOTHING, Print, print_of
+from replicator.engine.verify.casts import Casts, to_source, to_target
 from replicator.engine.verify.keys import Change, Pairs, Row, changes, key_of, translated
 from replicator.errors import ErrorKind, ReplicatorError
 from replicator.mapping import SourceAggregate, SourceRows
@@ -65,40 +66,42 @@ class SourceReads:
         self._source = source
         names = mapping.root.table.column_names
         self._root_key = getter([names.index(name) + 1 for name in mapping.root.key])
+        self._children_casts = [Casts(source, side, mapping.root) for side in mapping.sources[1:]]
+        self.casts = to_source(mapping, source)
+        """Keys of the target's root to the source's types."""
 
     async def by_key(self, keys: Sequence[Key]) -> Read:
         """The aggregates of these keys."""
         mapping, root = self._mapping, self._mapping.root
+        asked = await self.casts.possible(keys)
         async with self._source.versioned() as snapshot:
-            found = await snapshot.versions(root.table, root.key, keys, where=mapping.owns_source)
+            found = await snapshot.versions(root.table, root.key, asked, where=mapping.owns_source)
             rows: dict[Key, tuple[Sequence[Values], ...]] = {}
             for row in found:
-                rows[keys[_number(row[0])]] = ((row[1:],),)
+                rows[asked[_number(row[0])]] = ((row[1:],),)
             await self._children(snapshot, rows)
             return Read(rows, keys, None, _xmin(snapshot), snapshot.insert_lsn)
 
-    async def by_range(self, after: Key | None, rows_max: int, where: str | None, *, span: bool = False) -> Read:
-        """The aggregates of the next `rows_max` roots (about: of those that `where` lets pass); `span` as of `Read`."""
+    async def by_range(self, after: Key | None, last: Key | None, where: str | None, *, span: bool = False) -> Read:
+        """The aggregates of the roots of a range (of those that `where` lets pass); `span` as of `Read`."""
         mapping, root = self._mapping, self._mapping.root
         conditions = [f"({one})" for one in (mapping.owns_source, where) if one is not None]
+        bounds = self.casts.bound(after), self.casts.bound(last)
         async with self._source.versioned() as snapshot:
-            last = await snapshot.count_before(root.table, root.key, after, rows_max)
-            found = await snapshot.chunk_versions(
-                root.table, root.key, after, last, where=" AND ".join(conditions) or None
-            )
+            found = await snapshot.chunk_versions(root.table, root.key, *bounds, where=" AND ".join(conditions) or None)
             rows: dict[Key, tuple[Sequence[Values], ...]] = {self._root_key(row): ((row,),) for row in found}
             await self._children(snapshot, rows)
             keys = (after, last) if span else None
             return Read(rows, list(rows), last, _xmin(snapshot), snapshot.insert_lsn, keys)
 
     async def _children(self, snapshot: VersionedSnapshot, rows: dict[Key, tuple[Sequence[Values], ...]]) -> None:
-        keys = list(rows)
-        for side in self._mapping.sources[1:]:
+        for side, casts in zip(self._mapping.sources[1:], self._children_casts, strict=True):
             children: defaultdict[Key, list[Values]] = defaultdict(list)
+            keys = await casts.possible(list(rows))
             for row in await snapshot.versions(side.table, side.key, keys):
                 children[keys[_number(row[0])]].append(row[1:])
-            for key in keys:
-                rows[key] = (*rows[key], children.get(key, ()))
+            for key, tables in rows.items():
+                rows[key] = (*tables, children.get(key, ()))
 
 
 @dataclass(slots=True)
@@ -110,6 +113,7 @@ class Demand:
         rows: one list a target side, keys translated.
         target_keys: one a target side: the aggregate's key there; None where nobody has made it yet.
         error: why it isn't known.
+        possible: by the types of its columns the target can have such a key.
 
     """
 
@@ -117,13 +121,16 @@ class Demand:
     rows: list[list[Row]] = field(default_factory=list)
     target_keys: tuple[Key | None, ...] = ()
     error: ReplicatorError | None = None
+    possible: bool = True
 
 
 class Demands:
     """Makes demands of what was read: the transform, or the mapping's columns."""
 
-    def __init__(self, mapping: Mapping, source: VersionedReader) -> None:
+    def __init__(self, mapping: Mapping, source: VersionedReader, target: VersionedReader) -> None:
         self._mapping = mapping
+        self.casts = [to_target(mapping, target, side) for side in mapping.targets]
+        """Keys of the source to the types of each target table."""
         self._relations = [source.relation(side.table) for side in mapping.sources]
         self._changes = [changes(mapping, side) for side in mapping.targets]
         carried = [
@@ -149,6 +156,13 @@ class Demands:
                         raise
                     demand.error = error
             made.append(demand)
+        possible = read.keys
+        for casts in self.casts:
+            possible = await casts.possible(possible)
+        if len(possible) < len(made):
+            known = set(possible)
+            for demand in made:
+                demand.possible = demand.key in known
         return made
 
     def _derive(self, key: Key, tables: tuple[Sequence[Values], ...]) -> list[list[Row]]:
@@ -184,6 +198,9 @@ class Demands:
         """Put the target's keys into the rows."""
         for demand in demands:
             keys: list[Key | None] = []
+            if not demand.possible:
+                demand.target_keys = (None,) * len(self._changes)
+                continue
             for at, (side, changed) in enumerate(zip(self._mapping.targets, self._changes, strict=True)):
                 if not changed:
                     keys.append(demand.key)

@@ -54,6 +54,12 @@ def changes(mapping: Mapping, side: Side) -> tuple[Change, ...]:
     return tuple(found)
 
 
+def translates_keys(mapping: Mapping) -> bool:
+    """Whether the aggregate's key is another one in the target, or a part of it."""
+    translated = {name for one in mapping.references for name in one.columns}
+    return mapping.key_map is not None or not translated.isdisjoint(mapping.target.key)
+
+
 def key_of(row: Row, columns: Sequence[str]) -> Key | None:
     """The values of these columns; None where one is NULL, or isn't given."""
     values = tuple(row.get(name) for name in columns)

@@ -81,7 +81,7 @@ class Looker:
         self._source = source
         self._target = target
         self._reached = reached
-        self._demands = Demands(mapping, source)
+        self.demands = Demands(mapping, source, target)
         names = mapping.target.table.column_names
         self._root_key = getter([names.index(name) + META for name in mapping.target.key])
 
@@ -92,10 +92,10 @@ class Looker:
     async def rest(self, read: Read) -> Seen:
         """What follows A."""
         async with self.after(read.lsn):
-            demands = await self._demands.of(read)
+            demands = await self.demands.of(read)
         async with self._target.versioned() as snapshot:
-            pairs = await self.maps.find(snapshot, self._demands.wanted(demands))
-            self._demands.translate(demands, pairs)
+            pairs = await self.maps.find(snapshot, self.demands.wanted(demands))
+            self.demands.translate(demands, pairs)
             target = await self._of_target(snapshot, demands, read.span)
         seen = Seen(lsn=read.lsn)
         for at in range(len(self.comparers)):
@@ -145,7 +145,7 @@ class Looker:
         found: dict[int, list[list[Values]]],
     ) -> None:
         """The target's root rows of a range; of those that nothing demands, a demand of nothing is added."""
-        side, after, upto = self.mapping.target, *span
+        side, after, upto = self.mapping.target, *map(self.demands.casts[0].bound, span)
         numbers = {demand.key: number for number, demand in enumerate(demands)}
         for row in await snapshot.owned_chunk(side.table, side.key, after, upto, owns=self.mapping.owns):
             key = self._root_key(row)
@@ -219,9 +219,9 @@ class Looker:
         if not changed:
             return set()
         keys = [demand.key for demand, _ in changed]
-        demands = await self._demands.of(Read(again.rows, keys, None, again.xmin, again.lsn))
+        demands = await self.demands.of(Read(again.rows, keys, None, again.xmin, again.lsn))
         async with self._target.versioned() as snapshot:
-            self._demands.translate(demands, await self.maps.find(snapshot, self._demands.wanted(demands)))
+            self.demands.translate(demands, await self.maps.find(snapshot, self.demands.wanted(demands)))
         target = _Target({number: list(map(list, found)) for number, (_, found) in enumerate(changed)}, Waiting())
         still = {demand.key for demand, _, _ in await self._compared(demands, target, seen)}
         return {key for key in keys if key not in still}

@@ -134,7 +134,7 @@ class MappingPasses:
         self._settings = settings
         self._saw = saw
         self._settler = Settler(looker, store, progress, settings.patience, time.monotonic)
-        self._chunks: Ranges = RowRanges(looker, scope.where, span=False)
+        self._chunks: Ranges = RowRanges(looker, source, target, scope.where, span=False)
         self._rows = settings.chunk_rows
         self._saved_at = 0.0
         self._clock = time.monotonic()
@@ -154,7 +154,7 @@ class MappingPasses:
         for side in targets:
             self._settler.counts(str(side.table.name))
         if self._scope.where is None and await ordered_alike(self._mapping, self._source, self._target):
-            self._chunks = RowRanges(self._looker, None, span=True)
+            self._chunks = RowRanges(self._looker, self._source, self._target, None, span=True)
             if digestible(self._mapping):
                 self._chunks = DigestRanges(self._looker, self._source, self._target)
                 self._rows = self._settings.digest_rows
@@ -216,7 +216,7 @@ class MappingPasses:
             while more or in_hand:
                 while more and len(in_hand) < self._chunks.ahead:
                     if not self._sampled(after):
-                        after = await self._skipped(after)
+                        after = await self._chunks.end(after, self._rows)
                         more = after is not None
                         continue
                     read = await self._chunks.read(after, self._rows)
@@ -254,11 +254,6 @@ class MappingPasses:
         """Whether the chunk that begins here is in the sample: the same answer after a resumption."""
         percent = self._scope.sample_percent
         return percent >= 100 or random.Random(f"{self._run.seed}/{after}").random() * 100 < percent  # noqa: S311
-
-    async def _skipped(self, after: Key | None) -> Key | None:
-        root = self._mapping.root
-        async with self._source.versioned() as snapshot:
-            return await snapshot.count_before(root.table, root.key, after, self._rows)
 
     # -- extras --------------------------------------------------------------------------------------------------------
 
@@ -308,9 +303,10 @@ class MappingPasses:
     async def _without_source(self, at: int, keys: list[Key], back: dict[Key, Key]) -> None:
         """Suspect those of some target keys behind which no root row of the source stands."""
         mapping = self._mapping
-        root = mapping.root
+        root, keys_there = mapping.root, list(back.values())
+        asked = await self._looker.reads.casts.possible(keys_there)
         async with self._source.versioned() as snapshot:
-            there = await snapshot.as_stored(root.table, root.key, list(back.values()), where=mapping.owns_source)
+            there = await snapshot.as_stored(root.table, root.key, asked, where=mapping.owns_source)
         absent = [key for key in back.values() if key not in there]
         if absent:
             seen = await self._looker.by_key(absent)

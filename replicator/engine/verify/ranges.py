@@ -9,7 +9,7 @@ Digests serve where nothing but names lies between the two tables, and where bot
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from replicator.engine.chunks import Portion
@@ -30,6 +30,8 @@ BYTES_MAX: Final = 8 * 1024 * 1024
 BUCKETS: Final = 1024
 REREAD_ROWS_MAX: Final = 10_000
 """Of buckets that differ, at once."""
+_TARGET_ROWS: Final = 2
+"""So many times the source's rows the target may have in one range; one that has more ends sooner."""
 
 
 class Chunk(Protocol):
@@ -56,6 +58,9 @@ class Ranges(Protocol):
     covers: int
     """In so many of the target tables, the root first, rows that no row of the source stands behind are seen, too."""
 
+    async def end(self, after: Key | None, rows_max: int) -> Key | None:
+        """Where the next range ends, of `rows_max` rows at most; None at the end of the table."""
+
     async def read(self, after: Key | None, rows_max: int) -> Chunk:
         """A of the next range, of `rows_max` rows at most."""
 
@@ -63,28 +68,60 @@ class Ranges(Protocol):
         """What follows."""
 
 
+class _Ends:
+    """Where ranges end: after so many rows of the source, or (of a span) before too many rows of the target."""
+
+    def __init__(self, looker: Looker, source: VersionedReader, target: VersionedReader, *, span: bool) -> None:
+        self._looker = looker
+        self._source = source
+        self._target = target
+        self._span = span
+
+    async def after(self, after: Key | None, rows_max: int) -> Key | None:
+        mapping, cast, cast_there = self._looker.mapping, self._looker.reads.casts, self._looker.demands.casts[0]
+        root, there = mapping.root, mapping.target
+        async with self._source.versioned() as snapshot:
+            last = await snapshot.count_before(root.table, root.key, cast.bound(after), rows_max)
+        if self._span:
+            bounds = cast_there.bound(after), cast_there.bound(last)
+            async with self._target.versioned() as snapshot:
+                sooner = await snapshot.count_before(
+                    there.table, there.key, bounds[0], _TARGET_ROWS * rows_max, upto=bounds[1]
+                )
+            last = last if sooner is None else sooner
+        return last
+
+
 class RowRanges:
     """Row by row.
 
     Args:
         looker: of the mapping.
+        source, target: the two databases.
         where: the operator's SQL on the source's root.
         span: the target's root rows are found by the same range, for both sides order their keys alike.
 
     """
 
-    def __init__(self, looker: Looker, where: str | None, *, span: bool) -> None:
+    def __init__(
+        self, looker: Looker, source: VersionedReader, target: VersionedReader, where: str | None, *, span: bool
+    ) -> None:
         self._looker = looker
+        self._ends = _Ends(looker, source, target, span=span)
         self._where = where
         self.ahead = 2  # they are held in memory
         self._span = span
         self.covers = 1 if span else 0
         self._portion = Portion(looker.mapping.root.table, BYTES_MAX)
 
+    async def end(self, after: Key | None, rows_max: int) -> Key | None:
+        """See `Ranges`."""
+        return await self._ends.after(after, rows_max)
+
     async def read(self, after: Key | None, rows_max: int) -> Read:
         """See `Ranges`; no more than may be held in memory."""
-        rows_max = max(1, min(self._portion.rows, rows_max))
-        read = await self._looker.reads.by_range(after, rows_max, self._where, span=self._span)
+        last = await self._ends.after(after, max(1, min(self._portion.rows, rows_max)))
+        read = await self._looker.reads.by_range(after, last, self._where, span=self._span)
         rows = (row for tables in read.rows.values() for rows in tables for row in rows)
         self._portion.saw(read.count, sum(map(_size, rows)))
         return read
@@ -96,16 +133,13 @@ class RowRanges:
 
 @dataclass(slots=True)
 class Digested:
-    """A range of which the source's digests were read; `lsn` as of `Chunk`."""
+    """A range of which the source's digests were read; `lsn` and `last` as of `Chunk`."""
 
     of: HashedRange
     digests: dict[int, BucketDigest]
     lsn: int
-
-    @property
-    def last(self) -> Key | None:
-        """The range's end."""
-        return self.of.upto
+    after: Key | None
+    last: Key | None
 
     @property
     def count(self) -> int:
@@ -130,6 +164,7 @@ class DigestRanges:
         self._looker = looker
         self._source = source
         self._target = target
+        self._ends = _Ends(looker, source, target, span=True)
         self._hashed, self._hashed_there = hashed(mapping)
         self._portion = Portion(mapping.root.table, BYTES_MAX)
         names = mapping.root.table.column_names
@@ -138,13 +173,20 @@ class DigestRanges:
         self._equality = [Equality(by_name[name]) for name in mapping.target.key]
         self._restless = False  # the last range had differences: the next one is read in buckets at once
 
+    async def end(self, after: Key | None, rows_max: int) -> Key | None:
+        """See `Ranges`."""
+        return await self._ends.after(after, rows_max)
+
     async def read(self, after: Key | None, rows_max: int) -> Digested:
         """See `Ranges`. Of the rows nothing is held, so there may be more of them."""
-        root = self._looker.mapping.root
+        last = await self._ends.after(after, rows_max)
+        return await self._digested(after, last, BUCKETS if self._restless else 1)
+
+    async def _digested(self, after: Key | None, last: Key | None, buckets: int) -> Digested:
+        root, bound = self._looker.mapping.root, self._looker.reads.casts.bound
+        of = HashedRange(root.table, self._hashed, root.key, bound(after), bound(last), buckets)
         async with self._source.versioned() as snapshot:
-            last = await snapshot.count_before(root.table, root.key, after, rows_max)
-            of = HashedRange(root.table, self._hashed, root.key, after, last, BUCKETS if self._restless else 1)
-            return Digested(of, await snapshot.digests(of), snapshot.insert_lsn)
+            return Digested(of, await snapshot.digests(of), snapshot.insert_lsn, after, last)
 
     async def rest(self, chunk: Chunk) -> Seen:
         """See `Ranges`. Rows of buckets that differ are looked at as any others."""
@@ -153,14 +195,12 @@ class DigestRanges:
         whole.rows[0] = digested.count
         found, wrong = await self._differing(digested)
         if wrong and digested.of.buckets == 1:
-            of = replace(digested.of, buckets=BUCKETS)
-            async with self._source.versioned() as snapshot:
-                digested = Digested(of, await snapshot.digests(of), snapshot.insert_lsn)
+            digested = await self._digested(digested.after, digested.last, BUCKETS)
             whole.reread += digested.count
             found, wrong = await self._differing(digested)
         self._restless = bool(wrong)
         for buckets in self._portions(wrong, digested.digests, found):
-            seen = await self._reread(digested.of, buckets)
+            seen = await self._reread(digested, buckets)
             whole.looks |= seen.looks
             whole.within += seen.within
             whole.reread += seen.rows[0]
@@ -172,19 +212,20 @@ class DigestRanges:
         async with self._looker.after(digested.lsn):
             pass
         async with self._target.versioned() as snapshot:
-            found = await snapshot.digests(self._there(digested.of))
+            found = await snapshot.digests(self._there(digested))
         there = digested.digests
         return found, sorted(one for one in {*there, *found} if there.get(one) != found.get(one))
 
-    def _there(self, of: HashedRange) -> HashedRange:
-        target = self._looker.mapping.target
-        return replace(of, table=target.table, columns=self._hashed_there, by=target.key)
+    def _there(self, digested: Digested) -> HashedRange:
+        target, bound = self._looker.mapping.target, self._looker.demands.casts[0].bound
+        after, last = bound(digested.after), bound(digested.last)
+        return HashedRange(target.table, self._hashed_there, target.key, after, last, digested.of.buckets)
 
-    async def _reread(self, of: HashedRange, buckets: Sequence[int]) -> Seen:
+    async def _reread(self, digested: Digested, buckets: Sequence[int]) -> Seen:
         async with self._target.versioned() as snapshot:
-            keys = await snapshot.keys_in_buckets(self._there(of), buckets)
+            keys = await snapshot.keys_in_buckets(self._there(digested), buckets)
         async with self._source.versioned() as snapshot:
-            rows = await snapshot.rows_in_buckets(of, buckets)
+            rows = await snapshot.rows_in_buckets(digested.of, buckets)
             by_key: dict[Key, tuple[Sequence[Values], ...]] = {self._key_of(row): ((row,),) for row in rows}
             known = set(map(self._canonical, by_key))
             every = [*by_key, *(key for key in dict.fromkeys(keys) if self._canonical(key) not in known)]

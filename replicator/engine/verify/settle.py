@@ -124,11 +124,12 @@ class Settler:
 
     async def _drain(self, left: int) -> None:
         pause = PAUSE_INITIAL
+        longest = min(PAUSE_MAX, self._patience.seconds / self._patience.looks)
         while len(self) > left:
             await self.turn()
             if len(self) > left:
                 await asyncio.sleep(pause)
-                pause = min(pause * 1.6, PAUSE_MAX)
+                pause = min(pause * 1.6, longest)
 
     async def _again(self, keys: Sequence[Key], looks: Mapping[Key, Look]) -> None:
         findings: list[Finding] = []

@@ -130,7 +130,7 @@ class Stories:
         ]
         self.maps = KeyMaps(source)
         self._reads = SourceReads(mapping, source)
-        self._demands = Demands(mapping, source)
+        self._demands = Demands(mapping, source, target)
         self._target = target
 
     async def of(self, keys: Sequence[Key]) -> dict[Key, Story]:
