@@ -19,6 +19,7 @@ from replicator.daemon.continuous import ContinuousVerification
 from replicator.daemon.databases import FORWARD, upgraded_dsn
 from replicator.daemon.findings import count, passed
 from replicator.daemon.runner import known_error
+from replicator.errors import ReplicatorError
 from replicator.postgres.certificate_state import open_proof_store
 from replicator.postgres.findings import Findings, StoredFinding, StoredRun, open_findings
 from replicator.telemetry import CertificateStatus, CheckStatus, VerifyState
@@ -160,21 +161,20 @@ class ProofWatch:
         status.declare((), [CheckStatus(check.name, check.severity) for check in connector.checks])
 
     async def look(self, *, at_once: bool) -> None:
-        """Look again, if it is time, or something has happened.
-
-        Raises:
-            ReplicatorError: CONNECTION, PERMISSION.
-
-        """
+        """Look again, if it is time, or something has happened; what can't be read is unknown."""
         self._news = self._news or at_once
         if time.monotonic() - self._looked_at < (PROOF_SECONDS_MIN if self._news else PROOF_SECONDS):
             return
-        connector = self._connector
-        async with open_proof_store(upgraded_dsn(connector), connector.name, FORWARD) as store:
-            for result in await store.newest():
-                self._checked(result)
-        self._certified(await judge_certificate(connector, self._mappings))
         self._looked_at, self._news = time.monotonic(), False
+        connector = self._connector
+        try:
+            async with open_proof_store(upgraded_dsn(connector), connector.name, FORWARD) as store:
+                for result in await store.newest():
+                    self._checked(result)
+            self._certified(await judge_certificate(connector, self._mappings))
+        except ReplicatorError as error:
+            self._status.certificate = None
+            self._log.debug("the certificate can't be judged", error=error.message, **error.facts())
 
     def _checked(self, result: dict[str, Any]) -> None:
         at = datetime.fromisoformat(result["checked_at"]).timestamp()

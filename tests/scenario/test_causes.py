@@ -89,3 +89,37 @@ def test_without_commit_timestamps_rounding_is_known_and_writers_are_not(
     assert {"price": "a float", "at": "whole seconds"} == found["plain", "6"][1]["rounded_by"]
     assert "unknown" == found["plain", "7"][0]
     assert "track_commit_timestamp is off" in found["plain", "7"][1]["writer"]
+
+
+GREETING = """
+    from replicator import Row, transform
+
+    @transform(old="public.plain", upgraded="public.plain")
+    def plain(row: Row) -> Row:
+        return row.set(name="{} " + row["name"])
+"""
+
+
+def test_rows_from_before_a_transform_changed_are_told(migrate: Migrate) -> None:
+    """After a start with another function, rows that it would make otherwise are said to be by the former one; what is
+    written since is right.
+    """
+    shop = migrate(
+        PLAIN, old_schema=FILL, tables="- {old: public.stamped}", transforms=GREETING.format("Mr."), name="shop"
+    )
+    daemon = shop.streaming()
+    shop.catch_up()
+    daemon.terminate()
+    assert 0 == daemon.wait()
+    file = shop.connector.with_name("shop.py")
+    file.write_text(file.read_text().replace("Mr.", "Dear"))
+    shop.streaming()
+    shop.old.execute("UPDATE plain SET price = 0 WHERE id <= 90")
+    shop.catch_up()
+    verify(shop, code=1)
+    found = causes(shop)
+
+    assert {("plain", str(number)) for number in range(91, 101)} == found.keys()
+    assert {"transform_changed"} == {cause for cause, _ in found.values()}
+    evidence = found["plain", "91"][1]
+    assert evidence["written_by"] != evidence["compared_by"]
