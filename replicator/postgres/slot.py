@@ -101,6 +101,8 @@ class SlotSource:
 
     """
 
+    taken_over = 0
+
     def __init__(
         self,
         dsn: str,
@@ -219,11 +221,6 @@ class SlotSource:
     def ready_rows(self) -> int:
         """See `ports.Source`."""
         return self._backlog.rows
-
-    @property
-    def taken_over(self) -> int:
-        """See `ports.Source`."""
-        return 0
 
     def confirm(self, position: Position) -> None:
         """See `ports.Source`."""
