@@ -276,6 +276,14 @@ class CheckSnapshot(Protocol):
 
         """
 
+    async def describe(self, query: str) -> tuple[Column, ...]:
+        """The columns of somebody's query, which is planned and not run.
+
+        Raises:
+            ReplicatorError: as `ask`.
+
+        """
+
     async def count_before(
         self, table: Table, by: tuple[str, ...], after: Key | None, rows: int, *, upto: Key | None = None
     ) -> Key | None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from replicator.assess import Finding, Level
 from replicator.checks import CheckResult, Severity, SqlRule, SuiteRule
 from replicator.config import SlotStream
 from replicator.daemon.databases import FORWARD, old_dsn, upgraded_dsn
-from replicator.engine.checks.looks import Ends
-from replicator.engine.checks.run import CheckRun, Wanted
+from replicator.engine.checks.looks import Ends, refuse_shapes
+from replicator.engine.checks.run import OF_THE_CHECK, CheckRun, Wanted
+from replicator.errors import ReplicatorError
 from replicator.expectations import suite_runner
 from replicator.postgres.certificate_state import open_proof_store
 from replicator.postgres.check_reads import PostgresCheckReader
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from replicator.daemon.verifying import Wanted as WantedRun
     from replicator.engine.verify.run import Report
     from replicator.mapping import Mapping
+    from replicator.tables import Column
     from replicator.verification import Reached
 
 PATIENCE_SECONDS: Final = 20.0
@@ -75,6 +78,46 @@ async def run_checks(
     async with open_proof_store(upgraded_dsn(connector), connector.name, FORWARD) as store:
         await store.record(results, None if report is None else report.run)
     return results
+
+
+async def broken_checks(connector: Connector) -> list[Finding]:
+    """Checks of the connector whose SQL can't be run as things are; nothing is run.
+
+    Raises:
+        ReplicatorError: CONNECTION, where a database can't be asked.
+
+    """
+    found = []
+    for check in connector.checks:
+        try:
+            sides = [
+                await _described(dsn, connector, query)
+                for dsn, query in ((old_dsn(connector), check.old), (upgraded_dsn(connector), check.upgraded))
+                if query is not None
+            ]
+            refuse_shapes(*sides)
+        except ReplicatorError as error:
+            if error.kind not in OF_THE_CHECK:
+                raise
+            found.append(
+                Finding(
+                    Level.WARN,
+                    "check",
+                    check.name,
+                    f"this check can't be carried out: {error.message}",
+                    "Correct its SQL in checks; until then it is undecided, which is not ok",
+                )
+            )
+    return found
+
+
+async def _described(dsn: str, connector: Connector, query: str) -> tuple[Column, ...]:
+    reader = PostgresCheckReader(dsn, f"{connector.name}/plan", connector=connector.name, feed=FORWARD)
+    try:
+        async with reader.checking() as snapshot:
+            return await snapshot.describe(query)
+    finally:
+        await reader.close()
 
 
 def checks_of(connector: Connector, wanted: WantedRun) -> Checks:

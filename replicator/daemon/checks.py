@@ -9,6 +9,7 @@ from replicator.assess import Finding, Level, assess
 from replicator.assess.findings import sort_findings
 from replicator.compile import Problem, compile_partly
 from replicator.config import KafkaStream
+from replicator.daemon.checking import broken_checks
 from replicator.daemon.databases import FORWARD, old_dsn, upgraded_dsn
 from replicator.engine.derive import AggregateReader
 from replicator.errors import ErrorKind, ReplicatorError
@@ -84,7 +85,8 @@ async def assess_connector(connector: Connector) -> Assessment:
         )
     store = PostgresDigestStore(upgraded_dsn(connector), connector.name, FORWARD)
     changed = tuple(_transforms_changed(forward, await store.mapping_digests()))
-    return replace(assessment, findings=sort_findings((*assessment.findings, *no_way_back, *changed)))
+    checks = await broken_checks(connector)
+    return replace(assessment, findings=sort_findings((*assessment.findings, *no_way_back, *changed, *checks)))
 
 
 def _transforms_changed(mappings: Mappings, known: MappingOf[str, MappingDigest]) -> Iterator[Finding]:

@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Sequence
 
     from psycopg import AsyncConnection
+    from psycopg.pq.abc import PGresult
 
     from replicator.events import Key, Values
     from replicator.tables import Table
 
 _INTEGERS: Final = frozenset({"smallint", "integer", "bigint", "numeric"})
+_DESCRIBE_SECONDS: Final = 10.0
 _ASKING: Final = (
     # A scan that begins where another one happens to be gives its first rows in another order each time.
     "SELECT pg_catalog.set_config('statement_timeout', %s, true), "
@@ -36,30 +38,41 @@ class CheckSnapshot(VersionedSnapshot):
 
     async def ask(self, query: str, rows_max: int, timeout_seconds: float) -> Answer:
         """Run somebody's query through a cursor, so that no more of its result comes than is wanted."""
-        connection = self._connection
-        text = query.strip().removesuffix(";")
         with driver_errors("its SQL"):
-            await connection.execute(_ASKING, [f"{max(1, round(timeout_seconds * 1000))}ms"])
-            # Binary only to have it sent as one statement: a second one behind a semicolon is then an error.
-            await connection.execute(
-                b"DECLARE replicator_check NO SCROLL CURSOR FOR " + text.encode(), binary=True, prepare=False
-            )
-            cursor = await connection.execute(f"FETCH {rows_max + 1} FROM replicator_check".encode(), prepare=False)
-            result = cursor.pgresult
-            assert result is not None
-            if not result.nfields:
-                raise ReplicatorError("its SQL returns no column", kind=ErrorKind.CONFIG)
-            rows: list[Values] = [
-                tuple([result.get_value(row, at) for at in range(result.nfields)]) for row in range(result.ntuples)
-            ]
-            oids = [result.ftype(at) for at in range(result.nfields)]
-            types = await self._fetch(check_sql.TYPES, [oids])
-            await connection.execute("CLOSE replicator_check", prepare=False)
-        columns = [
+            result = await self._asked(query, rows_max + 1, timeout_seconds)
+            columns = await self._columns(result)
+        rows: list[Values] = [
+            tuple([result.get_value(row, at) for at in range(result.nfields)]) for row in range(result.ntuples)
+        ]
+        return Answer(columns, rows[:rows_max], more=len(rows) > rows_max)
+
+    async def describe(self, query: str) -> tuple[Column, ...]:
+        """The columns of somebody's query, which is planned and not run."""
+        with driver_errors("its SQL"):
+            return await self._columns(await self._asked(query, 0, _DESCRIBE_SECONDS))
+
+    async def _asked(self, query: str, rows: int, timeout_seconds: float) -> PGresult:
+        """The first rows of a query."""
+        connection = self._connection
+        await connection.execute(_ASKING, [f"{max(1, round(timeout_seconds * 1000))}ms"])
+        # Binary only to have it sent as one statement: a second one behind a semicolon is then an error.
+        text = b"DECLARE replicator_check NO SCROLL CURSOR FOR " + query.strip().removesuffix(";").encode()
+        await connection.execute(text, binary=True, prepare=False)
+        cursor = await connection.execute(f"FETCH {rows} FROM replicator_check".encode(), prepare=False)
+        result = cursor.pgresult
+        assert result is not None
+        if not result.nfields:
+            raise ReplicatorError("its SQL returns no column", kind=ErrorKind.CONFIG)
+        await connection.execute("CLOSE replicator_check", prepare=False)
+        return result
+
+    async def _columns(self, result: PGresult) -> tuple[Column, ...]:
+        oids = [result.ftype(at) for at in range(result.nfields)]
+        types = await self._fetch(check_sql.TYPES, [oids])
+        return tuple(
             Column((result.fname(at) or b"").decode(), oids[at], name, name, typmod=-1)
             for at, (name,) in enumerate(types)
-        ]
-        return Answer(tuple(columns), rows[:rows_max], more=len(rows) > rows_max)
+        )
 
     async def orphans(
         self, rule: ForeignKeyRule, after: Key | None, upto: Key | None, rows_max: int

@@ -219,6 +219,13 @@ async def test_a_query_is_read_as_far_as_is_wanted(upgraded: PostgresCheckReader
     assert (2, True) == (len(many.rows), many.more)
 
 
+async def test_a_query_is_told_without_running_it(upgraded: PostgresCheckReader) -> None:
+    """What a plan asks: names and types of the result, of a query that would never end."""
+    async with upgraded.checking() as snapshot:
+        columns = await snapshot.describe("select pg_sleep(100)::text as a, 1::int2 as b")
+    assert [("a", "text"), ("b", "smallint")] == [(one.name, one.cast_type) for one in columns]
+
+
 @pytest.mark.parametrize(
     "query, kind",
     [

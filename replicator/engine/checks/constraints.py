@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from replicator.checks import ForeignKeyRule, SequenceRule, UniqueRule
     from replicator.events import Key
 
-CHUNK_ROWS: Final = 50_000
+CHUNK_ROWS: Final = 200_000
 """Rows of one statement, and so of one snapshot."""
 SUSPECTS_MAX: Final = 1_000
 """Orphans of one constraint that are counted."""

@@ -12,7 +12,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -23,6 +23,7 @@ from replicator.errors import ErrorKind, ReplicatorError
 if TYPE_CHECKING:
     from replicator.checks import Answer, CheckReader, SqlRule
     from replicator.events import Values
+    from replicator.tables import Column
     from replicator.verification import Reached
 
 ROWS_MAX: Final = 10_000
@@ -119,7 +120,7 @@ async def look_at_pair(rule: SqlRule, ends: Ends) -> Found:
             after = await snapshot.ask(rule.old, ROWS_MAX, rule.timeout_seconds)
         barrier = await ends.source.barrier()
         if answers is None:
-            _refuse_shapes(before, found)
+            refuse_shapes(before.columns, found.columns)
             answers = Answers(before, found, rule.tolerance)
             judge = PairJudge(answers.near)
         _refuse_size(before, found, after)
@@ -131,11 +132,17 @@ async def look_at_pair(rule: SqlRule, ends: Ends) -> Found:
             return _pair_result(rule, judge, answers, position)
 
 
-def _refuse_shapes(old: Answer, upgraded: Answer) -> None:
-    if len(old.columns) != len(upgraded.columns):
+def refuse_shapes(*sides: Sequence[Column]) -> None:
+    """Results of two queries are compared column by column.
+
+    Raises:
+        ReplicatorError: CONFIG, when they have different numbers of them.
+
+    """
+    counts = [len(columns) for columns in sides]
+    if len(set(counts)) > 1:
         raise ReplicatorError(
-            f"its queries don't fit: {len(old.columns)} columns of old, {len(upgraded.columns)} of upgraded",
-            kind=ErrorKind.CONFIG,
+            f"its queries don't fit: {counts[0]} columns of old, {counts[1]} of upgraded", kind=ErrorKind.CONFIG
         )
 
 
