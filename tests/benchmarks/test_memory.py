@@ -1,4 +1,4 @@
-"""Memory of the daemon while one source transaction of half a million rows passes through."""
+"""Memory of our processes while one source transaction of half a million rows passes through."""
 
 from __future__ import annotations
 
@@ -14,8 +14,12 @@ import pytest
 from replicator.demo.servers import PostgresServer
 from tests.benchmarks.contenders import Replicator, fingerprint
 from tests.benchmarks.report import show, write_result
+from tests.benchmarks.test_kafka import program
 from tests.benchmarks.workload import TABLES, write_at_once
+from tests.connector_files import write_connector
+from tests.fix_kafka import Kafka
 from tests.fix_postgres import Database, MakeDatabase
+from tests.polling import wait_until
 
 ROWS: Final = 500_000
 RSS_BYTES_MAX: Final = 300_000_000
@@ -58,6 +62,63 @@ def test_memory_of_a_large_transaction(
     )
     write_result("memory", {"rows": ROWS, "idle_bytes": idle, "peak_bytes": peak, "seconds": round(seconds, 2)})
     assert peak < RSS_BYTES_MAX
+
+
+@pytest.mark.benchmark
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("atomic", [False, True], ids=["as it comes", "whole transactions"])
+def test_memory_of_a_large_transaction_by_kafka(  # noqa: PLR0917 - fixtures
+    old_server: PostgresServer,
+    upgraded_server: PostgresServer,
+    make_database: MakeDatabase,
+    real_kafka: Kafka,
+    topic_prefix: str,
+    tmp_path: Path,
+    *,
+    atomic: bool,
+) -> None:
+    """A transaction of 500,000 rows passes capture, Kafka and daemon, each process of ours with less than 300 MB."""
+    source, target = make_database(old_server), make_database(upgraded_server)
+    source.execute(TABLES)
+    target.execute(TABLES)
+    stream = {
+        "kind": "kafka",
+        "bootstrap_servers": real_kafka.bootstrap,
+        "format": "debezium-json",
+        "topic_prefix": topic_prefix,
+        "atomic": atomic,
+        "capture": {},
+    }
+    file = write_connector(tmp_path, source, target, name=topic_prefix, stream=stream)
+    commands = {"capture": ["capture", str(file), "--listen", "127.0.0.1:0"], "daemon": ["run", str(file)]}
+    with contextlib.ExitStack() as running:
+        processes = {"capture": running.enter_context(program(tmp_path, commands["capture"], "capture"))}
+        wait_until(lambda: source.execute("SELECT 1 FROM pg_replication_slots WHERE active"), 60)
+        processes["daemon"] = running.enter_context(program(tmp_path, commands["daemon"], "daemon"))
+        source.execute("INSERT INTO public.finished VALUES (1)")
+        wait_until(lambda: target.execute("SELECT 1 FROM public.finished"), 120)
+        peaks = dict.fromkeys(processes, 0)
+        begun = time.monotonic()
+        written = threading.Thread(target=write_at_once, args=(source, ROWS), kwargs={"phase": 2})
+        written.start()
+        # `finished` has a topic of its own, and may be there before the last of the others.
+        while target.execute("SELECT count(*) FROM public.item") != [(ROWS,)]:
+            assert time.monotonic() - begun < 2 * _SECONDS_MAX
+            for name, process in processes.items():
+                assert process.poll() is None, (tmp_path / f"{name}.log").read_text()[-4000:]
+                peaks[name] = max(peaks[name], process.memory_info().rss)
+            threading.Event().wait(0.1)
+        written.join()
+        seconds = time.monotonic() - begun
+    assert fingerprint(source, {}) == fingerprint(target, {})
+    show(
+        f"resident memory in a transaction of {ROWS:,} rows by Kafka{', atomic' if atomic else ''}, {seconds:.0f} s",
+        ["", "peak MB"],
+        [[name, f"{peak / 1e6:.0f}"] for name, peak in peaks.items()],
+    )
+    told = {f"{name}_peak_bytes": peak for name, peak in peaks.items()}
+    write_result(f"memory_kafka{'_atomic' if atomic else ''}", {"rows": ROWS, **told, "seconds": round(seconds, 2)})
+    assert max(peaks.values()) < RSS_BYTES_MAX
 
 
 def _wait(replicator: Replicator, source: Database, target: Database, *, phase: int) -> None:
