@@ -14,9 +14,9 @@ RUN: Final = """
 """
 CERTIFICATE: Final = """
     SELECT c.id, extract(epoch FROM c.issued_at)::double precision,
-        extract(epoch FROM v.started_at)::double precision, c.verification, c.content, c.void_reason,
-        extract(epoch FROM c.void_at)::double precision
-    FROM replicator.certificate AS c JOIN replicator.verification AS v ON v.id = c.verification
+        extract(epoch FROM coalesce(v.started_at, c.issued_at))::double precision, c.verification, c.content,
+        c.void_reason, extract(epoch FROM c.void_at)::double precision
+    FROM replicator.certificate AS c LEFT JOIN replicator.verification AS v ON v.id = c.verification
     WHERE c.connector = $1::text AND c.feed = $2::text ORDER BY c.id DESC LIMIT 1
 """
 DIVERGENCES: Final = """

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from replicator.checks import CheckResult
 
 KEPT_DAYS: Final = 30
-"""Older results are removed, but for the newest of each check."""
+"""Older results are removed, but for the newest of each check; so are older certificates, but for the newest."""
 _DOING: Final = "keeping results of checks"
 _SINCE: Final = 3  # the version of the schema that has these tables
 
@@ -68,6 +68,10 @@ _ISSUE: Final = """
     INSERT INTO replicator.certificate (connector, feed, verification, content)
     VALUES ($1::text, $2::text, $3::bigint, $4::jsonb) RETURNING id
 """
+_OUTDATED: Final = """
+    DELETE FROM replicator.certificate AS c WHERE c.connector = $1::text AND c.feed = $2::text
+        AND c.issued_at < pg_catalog.now() - pg_catalog.make_interval(days => $3::integer) AND c.id < $4::bigint
+"""
 _VOID: Final = (
     "UPDATE replicator.certificate SET void_at = pg_catalog.clock_timestamp(), void_reason = $2::text "
     "WHERE id = $1::bigint AND void_at IS NULL"
@@ -104,6 +108,7 @@ class PostgresProofStore:
         """Keep a certificate; returns its number."""
         with driver_errors("issuing a certificate"):
             ((number,),) = await fetch(self._session, _ISSUE, self._connector, self._feed, run, Jsonb(dict(content)))
+            await fetch(self._session, _OUTDATED, self._connector, self._feed, KEPT_DAYS, number)
         return int(number)
 
     async def void(self, number: int, reason: str) -> None:

@@ -122,6 +122,14 @@ async def test_a_certificate_is_kept_and_voided_once(store: PostgresProofStore, 
     stored = (await store.facts(MAPPINGS)).certificate
     assert stored is not None
     assert ("first", True) == (stored.void_reason, stored.void_at is not None)
+    upgraded_database.execute(
+        "DELETE FROM replicator.verification; UPDATE replicator.certificate SET issued_at = now() - interval '31 days'"
+    )
+    stored = (await store.facts(MAPPINGS)).certificate
+    assert stored is not None
+    assert stored.verified_since == stored.issued_at
+    newest = await store.issue(verified(upgraded_database), {"things": {}})
+    assert [(newest,)] == upgraded_database.execute("SELECT id FROM replicator.certificate")
 
 
 async def test_results_over_time(store: PostgresProofStore, upgraded_database: Database) -> None:

@@ -70,6 +70,8 @@ def test_what_has_moved_must_be_equal_several_times() -> None:
     looks = [look(1, 1, 2), *[look(2, 2, 2, at=at) for at in range(AGREEING_AFTER_MOVES)]]
     assert judged(*looks[:-1]).undecided
     assert judged(*looks).agreed == 1
+    assert judged(looks[0], *[one for equal in looks[1:] for one in (look(3, 4, 4), equal)]).agreed == 1
+    assert judged(*looks[:-1], look(2, 3, 2), looks[-1]).undecided
 
 
 def test_what_the_feed_holds_back_is_neither() -> None:

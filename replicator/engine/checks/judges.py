@@ -21,7 +21,7 @@ from typing import Final
 AGREEING: Final = 6
 """Looks that must agree with the first one before something is wrong."""
 AGREEING_AFTER_MOVES: Final = 3
-"""Looks in a row that must find a row equal which was seen to move."""
+"""Looks that must find a row equal which was seen to move, none of them finding it wrong in between."""
 
 Name = Hashable
 """What a row is known by."""
@@ -104,7 +104,7 @@ class PairJudge:
 
     def _decided(self, standing: _Standing, before: Group, target: Group, after: Group, look: PairLook) -> bool:
         if before != after or look.held:
-            standing.base, standing.wrong, standing.equal, standing.moved = None, 0, 0, True
+            standing.base, standing.wrong, standing.moved = None, 0, True
             return False
         if self._near(before, target):
             standing.base, standing.wrong = None, 0
