@@ -1,24 +1,25 @@
 """The ports of a capture: a source's changes put into a log of partitions. A port's docstring is its contract.
 
-ChangeLog ──Portion──▶ engine.capture ──RowChange, ...──▶ RecordEncoder ──Encoded──▶ TransactionalLog
+ChangeLog ──Portion──▶ engine.capture ──RowChange, ...──▶ RecordEncoder ──Records──▶ TransactionalLog
     ▲                                                                                      │
     └──────────────────────── confirm(lsn), once the log has committed it ◀────────────────┘
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from replicator.events import Begin, ChangeEvent, Commit
 from replicator.records import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
-    from replicator.events import Op, Relation, Values
+    from replicator.events import Op, Relation, Transaction, Values
     from replicator.ports import SourceLag
     from replicator.records import Beat, RowChange, TransactionMark
+    from replicator.runs import Rows
     from replicator.tables import Table
 
 
@@ -29,7 +30,19 @@ class Captured(NamedTuple):
     lsn: int
 
 
-Item = Begin | Captured | Message | Commit
+class CapturedRows(NamedTuple):
+    """Changes of one relation that follow each other: all inserts, or all updates of which no old row is told, and no
+    new value left out.
+    """
+
+    op: Op
+    relation: Relation
+    rows: Rows
+    lsns: list[int]
+    transaction: Transaction
+
+
+Item = Begin | Captured | CapturedRows | Message | Commit
 """Changes and messages of a transaction stand between its beginning and its commit; a message outside any doesn't."""
 
 
@@ -127,12 +140,32 @@ class ChangeLog(Protocol):
 Headers = tuple[tuple[str, bytes], ...]
 
 
-class Encoded(NamedTuple):
-    """A record to be produced. A value of None is a tombstone."""
+@dataclass(slots=True)
+class Records:
+    """Records of one topic, in order.
 
-    key: bytes | None
-    value: bytes | None
-    headers: Headers = ()
+    Attributes:
+        keys: of each.
+        values: of each; None is a tombstone.
+        headers: by its place in the order, of each that has some.
+
+    """
+
+    keys: list[bytes | None] = field(default_factory=list)
+    values: list[bytes | None] = field(default_factory=list)
+    headers: dict[int, Headers] = field(default_factory=dict)
+
+    def add(self, key: bytes | None, value: bytes | None, headers: Headers = ()) -> None:
+        """Add one."""
+        if headers:
+            self.headers[len(self.keys)] = headers
+        self.keys.append(key)
+        self.values.append(value)
+
+    @property
+    def size(self) -> int:
+        """Bytes of keys and values."""
+        return sum([len(one) for one in self.keys if one]) + sum([len(one) for one in self.values if one])
 
 
 @dataclass(frozen=True)
@@ -156,7 +189,7 @@ class NewRows:
     Attributes:
         op: which of them.
         relation: of a `RecordEncoder.shape`.
-        rows: as they are now; nothing of the old ones is told.
+        rows: as they are now, without UNCHANGED; nothing of the old ones is told.
         lsns: of each.
         xid, commit_time, last_commit: the same in all of them; see `RowChange`, whose `sequence` the last one begins.
         transaction: likewise; None where it isn't told, nor are the places.
@@ -166,7 +199,7 @@ class NewRows:
 
     op: Op
     relation: Relation
-    rows: Sequence[Values]
+    rows: Rows
     lsns: Sequence[int]
     xid: int
     commit_time: float
@@ -224,7 +257,7 @@ class RecordEncoder(Protocol):
 
         """
 
-    def new_rows(self, changes: NewRows, now: float) -> list[Encoded] | None:
+    def new_rows(self, changes: NewRows, now: float) -> Records | None:
         """Records of many changes, in less time than `key` and `value` of each take; None where it takes these."""
 
     def mark(self, mark: TransactionMark, now: float) -> tuple[bytes, bytes]:
@@ -288,7 +321,7 @@ class TransactionalLog(Protocol):
     async def begin(self) -> None:
         """A transaction."""
 
-    async def produce(self, topic: str, records: Iterable[Encoded]) -> None:
+    async def produce(self, topic: str, records: Records) -> None:
         """Add records in order; waits while the producer's own queue is full.
 
         A record without key goes to partition 0, so that a table without key keeps its order.

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
-from replicator.captures import Described, Encoded, NewRows, Progress, SchemaText
+from replicator.captures import Described, NewRows, Progress, Records, SchemaText
 from replicator.codecs.pgoutput import PgoutputDecoder
 from replicator.config.streams import KafkaStream
 from replicator.engine.capture import Capture, CaptureSettings
@@ -28,6 +28,7 @@ from replicator.records import Message as LogicalMessage
 from replicator.telemetry import FeedStatus
 from tests.fix_kafka import Kafka
 from tests.fix_postgres import Database, MakeDatabase
+from tests.polling import looped
 
 
 class PlainEncoder:
@@ -67,7 +68,7 @@ class PlainEncoder:
         ]
         return json.dumps([change.op.value, *rows, change.transaction, change.order, change.table_order]).encode()
 
-    def new_rows(self, changes: NewRows, now: float) -> list[Encoded] | None:
+    def new_rows(self, changes: NewRows, now: float) -> Records | None:
         del changes, now
         return None
 
@@ -124,8 +125,16 @@ class RunningCapture:
         setattr(self.log, "commit", commit)  # noqa: B010 - the moment before the commit, made to last
         return produced
 
-    async def freeze(self) -> None:
-        """Do nothing more: neither read, nor produce, nor commit, nor undo."""
+    async def freeze(self, *, committing: bool = False) -> None:
+        """Do nothing more: neither read, nor produce, nor commit, nor undo.
+
+        Args:
+            committing: in the middle of a commit that is held; else between two transactions of the log, since a
+                commit that has begun goes on in its thread.
+
+        """
+        if not committing:
+            await looped(lambda: not self.capture._open, 60)
         self.task.cancel()
         await asyncio.wait([self.task])
 
@@ -242,12 +251,12 @@ def read_all(bootstrap: str, topics: Sequence[str], isolation: str = "read_commi
         }
     )
     try:
-        known = consumer.list_topics(timeout=10).topics
+        known = consumer.list_topics(timeout=60).topics
         partitions = [(topic, number) for topic in topics if topic in known for number in known[topic].partitions]
         consumer.assign([TopicPartition(topic, number, 0) for topic, number in partitions])
         found, ended = [], 0
         while ended < len(partitions):
-            message = consumer.poll(15)
+            message = consumer.poll(60)
             assert message is not None, "the broker is silent"
             error = message.error()
             if error is None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from replicator.telemetry import FeedStatus
 
 _CHUNK: Final = 500
-"""Records that are encoded before somebody else gets his turn on the loop: 10 ms."""
+"""Records that are encoded before somebody else gets his turn on the loop: 5 ms."""
 
 
 @dataclass(frozen=True)
@@ -163,12 +163,8 @@ class Capture:
         if not self._open:
             await self._begin()
         recording, now = self._recording, self._clock()
-        items, at = portion.items, 0
-        while at < len(items):
-            added = await recording.add_run(items, at, now)
-            if not added:
-                await recording.add(items[at], now)
-            at += added or 1
+        for item in portion.items:
+            await recording.add(item, now)
             if recording.count >= _CHUNK:
                 await recording.flush()
                 await asyncio.sleep(0)

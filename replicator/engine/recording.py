@@ -9,15 +9,14 @@ transaction              BEGIN, its records, END with how many there were
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from replicator.captures import Captured, Encoded, NewRows
+from replicator.captures import Captured, CapturedRows, NewRows, Records
 from replicator.errors import ErrorKind, ReplicatorError
-from replicator.events import UNCHANGED, Begin, Commit, Op
+from replicator.events import UNCHANGED, Begin, ChangeEvent, Commit, Op
 from replicator.records import Beat, Message, RowChange, TransactionMark
 
 if TYPE_CHECKING:
@@ -32,14 +31,10 @@ if TYPE_CHECKING:
         SchemaText,
         TransactionalLog,
     )
-    from replicator.events import ChangeEvent, Relation, Transaction, Values
+    from replicator.events import Relation, Transaction, Values
     from replicator.tables import TableName
 
 _OPERATIONS: Final = {Op.INSERT: "insert", Op.UPDATE: "update", Op.DELETE: "delete", Op.TRUNCATE: "truncate"}
-_NEW: Final = (Op.INSERT, Op.UPDATE)
-_RUN: Final = 500
-_RUN_LEAST: Final = 4
-"""Fewer changes of one kind are encoded one by one."""
 _NEW_KEY, _OLD_KEY = "__debezium.newkey", "__debezium.oldkey"
 
 
@@ -83,7 +78,7 @@ class Recording:
 
     Attributes:
         count: records that were added since the last `flush`.
-        produced_records: all that were added; likewise
+        produced_records: all that the log was given; likewise
         produced_bytes: of their keys and values.
         rows: changes by table and operation, and
         commits: commit times of transactions that ended, since the last `clear`.
@@ -112,8 +107,7 @@ class Recording:
         self._topics = topics
         self._tombstones = tombstones
         self._shapes: dict[Relation, _Shape] = {}
-        self._pending: dict[str, list[Encoded]] = {}
-        self._alone = 0  # items that were seen to be none to add many of
+        self._pending: defaultdict[str, Records] = defaultdict(Records)
         # The source's transaction whose end has not been seen.
         self._transaction: Transaction | None = None
         self._id = ""
@@ -142,19 +136,27 @@ class Recording:
 
     async def flush(self) -> None:
         """Give the log what was added."""
-        pending, self._pending = self._pending, {}
+        pending, self._pending = self._pending, defaultdict(Records)
+        self.produced_records += self.count
         self.count = 0
         for topic, records in pending.items():
+            self.produced_bytes += records.size
             await self._log.produce(topic, records)
 
     def beat(self, now: float) -> None:
         """Add a heartbeat."""
         if self._topics.heartbeats is not None:
-            self._put(self._topics.heartbeats, Encoded(*self._encoder.beat(Beat(now))))
+            self._put(self._topics.heartbeats, *self._encoder.beat(Beat(now)))
 
     async def add(self, item: Item, now: float) -> None:
         """Add an item's records."""
-        if type(item) is Captured:
+        if isinstance(item, CapturedRows):
+            shape = self._shapes.get(item.relation) or await self._shape(item.relation)
+            if not self._add_rows(item, shape, now):
+                for ordinal, (row, lsn) in enumerate(zip(item.rows, item.lsns, strict=True), 1):
+                    event = ChangeEvent(item.op, item.relation, None, row, item.transaction, ordinal)
+                    self._change(event, lsn, shape, now)
+        elif isinstance(item, Captured):
             event, lsn = item
             shape = self._shapes.get(event.relation) or await self._shape(event.relation)
             self._change(event, lsn, shape, now)
@@ -162,25 +164,12 @@ class Recording:
             self._enter(item.transaction, now)
         elif isinstance(item, Commit):
             self._leave(item, now)
-        elif isinstance(item, Message):
-            self._put(self._topics.messages, Encoded(*self._encoder.message(self._placed(item), now)))
+        else:
+            self._put(self._topics.messages, *self._encoder.message(self._placed(item), now))
 
-    async def add_run(self, items: Sequence[Item], at: int, now: float) -> int:
-        """Add the records of the items that begin there, if they are many of one kind; returns how many it has added,
-        mostly none.
-        """
-        first = items[at]
-        if self._alone:
-            self._alone -= 1
-            return 0
-        if type(first) is not Captured or first.event.op not in _NEW:
-            return 0
-        op, relation, _, _, transaction, _ = first.event
-        rows, lsns = _new_rows(items, at)
-        if len(rows) < _RUN_LEAST:
-            self._alone = max(0, len(rows) - 1)
-            return 0
-        shape = self._shapes.get(relation) or await self._shape(relation)
+    def _add_rows(self, item: CapturedRows, shape: _Shape, now: float) -> bool:
+        """Add the records of many rows, unless the encoder leaves them to be encoded one by one."""
+        op, relation, rows, lsns, transaction = item
         told = self._topics.transactions is not None
         records = self._encoder.new_rows(
             NewRows(
@@ -198,17 +187,16 @@ class Recording:
             now,
         )
         if records is None:
-            self._alone = len(rows) - 1
-            return 0
-        count = len(records)
+            return False
+        count = len(rows)
         self._order += count
         self._orders[relation.table] += count
         self.rows[shape.table, _OPERATIONS[op]] += count
-        self._pending.setdefault(shape.topic, []).extend(records)
+        pending = self._pending[shape.topic]
+        pending.keys += records.keys
+        pending.values += records.values
         self.count += count
-        self.produced_records += count
-        self.produced_bytes += sum([len(record.key or b"") + len(record.value or b"") for record in records])
-        return count
+        return True
 
     def _placed(self, message: Message) -> Message:
         """A message with its place: in its transaction, of whose events it is one, or by itself."""
@@ -221,14 +209,9 @@ class Recording:
                 message = message._replace(transaction=self._id, order=self._order, table_order=self._messages)
         return message._replace(sequence=(self._last_commit, message.lsn))
 
-    def _put(self, topic: str, record: Encoded) -> None:
-        records = self._pending.get(topic)
-        if records is None:
-            records = self._pending[topic] = []
-        records.append(record)
+    def _put(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers = ()) -> None:
+        self._pending[topic].add(key, value, headers)
         self.count += 1
-        self.produced_records += 1
-        self.produced_bytes += len(record.key or b"") + len(record.value or b"")
 
     def _enter(self, transaction: Transaction, now: float) -> None:
         self._transaction = transaction
@@ -249,14 +232,14 @@ class Recording:
         if self._topics.transactions is not None:
             identity = f"{self._id}:{transaction.commit_lsn}"
             mark = TransactionMark(identity, events, tuple(self._orders.items()), transaction.commit_time)
-            self._put(self._topics.transactions, Encoded(*self._encoder.mark(mark, now)))
+            self._put(self._topics.transactions, *self._encoder.mark(mark, now))
 
     def _change(self, event: ChangeEvent, lsn: int, shape: _Shape, now: float) -> None:
         encoder, relation = self._encoder, event.relation
         op, before, after = event.op, event.before, event.after
         self.rows[shape.table, _OPERATIONS[op]] += 1
         if op is Op.TRUNCATE:
-            self._put(shape.topic, Encoded(None, encoder.value(self._described(event, op, None, None, lsn), now)))
+            self._put(shape.topic, None, encoder.value(self._described(event, op, None, None, lsn), now))
             return
         if op is Op.DELETE:
             assert before is not None
@@ -269,20 +252,19 @@ class Recording:
                 new, old = encoder.header(relation, after), encoder.header(relation, before)
                 self._delete(event, before, lsn, shape, now, headers=((_NEW_KEY, new),))
                 change = self._described(event, Op.INSERT, None, after, lsn)
-                record = Encoded(encoder.key(relation, after), encoder.value(change, now), ((_OLD_KEY, old),))
-                self._put(shape.topic, record)
+                self._put(shape.topic, encoder.key(relation, after), encoder.value(change, now), ((_OLD_KEY, old),))
                 return
         change = self._described(event, op, before, after, lsn)
-        self._put(shape.topic, Encoded(encoder.key(relation, after), encoder.value(change, now)))
+        self._put(shape.topic, encoder.key(relation, after), encoder.value(change, now))
 
     def _delete(
         self, event: ChangeEvent, before: Values, lsn: int, shape: _Shape, now: float, *, headers: Headers = ()
     ) -> None:
         key = self._encoder.key(event.relation, before)
         change = self._described(event, Op.DELETE, before, None, lsn)
-        self._put(shape.topic, Encoded(key, self._encoder.value(change, now), headers))
+        self._put(shape.topic, key, self._encoder.value(change, now), headers)
         if self._tombstones and key is not None:
-            self._put(shape.topic, Encoded(key, None, headers))
+            self._put(shape.topic, key, None, headers)
 
     def _described(
         self, event: ChangeEvent, op: Op, before: Values | None, after: Values | None, lsn: int
@@ -336,25 +318,6 @@ class Recording:
             if self._registry is None:
                 raise ReplicatorError("no registry was given for schemas", kind=ErrorKind.INTERNAL)
             self._encoder.learn(schema, await self._registry.register(schema.subject, schema.text))
-
-
-def _new_rows(items: Sequence[Item], at: int) -> tuple[list[Values], list[int]]:
-    """The rows, and the LSNs, of the changes that begin there and are of one kind, without an old row."""
-    rows: list[Values] = []
-    lsns = []
-    op: Op | None = None
-    relation: Relation | None = None
-    for item in islice(items, at, at + _RUN):
-        if type(item) is not Captured:
-            break
-        event = item.event
-        if op is None:
-            op, relation = event.op, event.relation
-        if event.relation is not relation or event.op is not op or event.before is not None or event.after is None:
-            break
-        rows.append(event.after)
-        lsns.append(item.lsn)
-    return rows, lsns
 
 
 def _completed(after: Values, before: Values, key: Sequence[int], *, full: bool) -> Values:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from replicator.captures import Encoded, Progress
+from replicator.captures import Progress, Records
 from replicator.errors import ErrorKind, ReplicatorError
 from replicator.kafka.errors import Scrub, bad_setting, mapped, of_exception
 from replicator.kafka.filled import TOPIC_CONFIG, progress_record, progress_topic, read_progress
@@ -25,8 +25,9 @@ from replicator.kafka.making import TopicMaker
 from replicator.kafka.settings import client_settings, scrub_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
+    from replicator.captures import Headers
     from replicator.config import KafkaStream
     from replicator.config.streams import Capture
 
@@ -144,29 +145,57 @@ class KafkaLog:
         self._in_transaction = True
         self._began = time.monotonic()
 
-    async def produce(self, topic: str, records: Iterable[Encoded]) -> None:
+    async def produce(self, topic: str, records: Records) -> None:
         """See `captures.TransactionalLog`."""
+        if None in records.keys or records.headers:
+            for at, (key, value) in enumerate(zip(records.keys, records.values, strict=True)):
+                await self._produce(topic, key, value, records.headers.get(at, ()))
+        else:
+            await self._produce_many(topic, records)
+        self._opened().poll(0)
+        self._check()
+
+    async def _produce_many(self, topic: str, records: Records) -> None:
+        """Records with keys, and without headers."""
         producer = self._opened()
-        for key, value, headers in records:
-            given: dict[str, Any] = {"headers": list(headers)} if headers else {}
-            if key is None:
-                given["partition"] = 0
-            while True:
-                try:
-                    producer.produce(topic, value, key, **given)
-                    break
-                except BufferError:
-                    await self._blocking(lambda: producer.poll(_ROOM_SECONDS))
-                    self._check()
-                except KafkaException as error:
-                    raise self._error(error, f"producing to topic {topic}") from error
-        producer.poll(0)
+        messages: list[dict[str, Any]] = [
+            {"key": key, "value": value} for key, value in zip(records.keys, records.values, strict=True)
+        ]
+        while (taken := producer.produce_batch(topic, messages)) < len(messages):
+            # The first ones have found room. Whatever else keeps one out ends the transaction.
+            for message in messages:
+                error: KafkaError | None = message.get("_error")
+                if error is not None and error.code() != KafkaError._QUEUE_FULL:  # noqa: SLF001 - so it is called
+                    raise self._sorted(mapped(error, f"producing to topic {topic}", scrub=self._scrub))
+            messages = messages[taken:]
+            await self._room()
+
+    async def _produce(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> None:
+        producer = self._opened()
+        given: dict[str, Any] = {"headers": list(headers)} if headers else {}
+        if key is None:
+            given["partition"] = 0
+        while True:
+            try:
+                producer.produce(topic, value, key, **given)
+            except BufferError:
+                await self._room()
+            except KafkaException as error:
+                raise self._error(error, f"producing to topic {topic}") from error
+            else:
+                return
+
+    async def _room(self) -> None:
+        """Wait until the library has passed on some of what it holds."""
+        producer = self._opened()
+        await self._blocking(lambda: producer.poll(_ROOM_SECONDS))
         self._check()
 
     async def commit(self, progress: Progress) -> None:
         """See `captures.TransactionalLog`."""
         producer = self._opened()
-        await self.produce(progress_topic(self._connector), [Encoded(*progress_record(self._connector, progress))])
+        key, value = progress_record(self._connector, progress)
+        await self.produce(progress_topic(self._connector), Records([key], [value]))
         try:
             await self._blocking(lambda: producer.commit_transaction(_COMMIT_SECONDS))
         except KafkaException as error:

@@ -13,6 +13,7 @@ from replicator.postgres.change_log import SlotChangeLog
 from replicator.postgres.lsn import format_lsn
 from tests.fix_capture import CaptureWorld
 from tests.fix_kafka import Kafka
+from tests.polling import eventually
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -113,6 +114,22 @@ async def test_large_transaction(captured: CaptureWorld) -> None:
     assert [str(n).encode() for n in range(1, rows + 1)] == keys(found)
 
 
+async def test_record_that_is_too_large(captured: CaptureWorld) -> None:
+    """A record that the producer refuses, among others that it takes, ends the capture with what to raise."""
+    captured.database.execute("INSERT INTO items VALUES (1, 'a'), (2, repeat('x', 30000)), (3, 'c')")
+
+    async def capture() -> None:
+        async with captured.capture(settings={"message.max.bytes": "20000"}) as running:
+            await running.catch_up()
+
+    with pytest.raises(ReplicatorError, match="producing to topic") as caught:
+        await capture()
+
+    assert caught.value.kind is ErrorKind.CONFIG
+    assert "message.max.bytes" in (caught.value.hint or "")
+    assert [] == await captured.read()
+
+
 async def test_killed_before_it_confirmed(captured: CaptureWorld) -> None:
     """What the log has is known by the log: a slot that stands behind repeats nothing."""
     async with captured.capture(source=Unconfirmed) as running:
@@ -133,7 +150,7 @@ async def test_killed_in_a_transaction(captured: CaptureWorld) -> None:
         produced = running.hold_commits()
         captured.database.execute("INSERT INTO items SELECT n, '' FROM generate_series(1, 30000) n")
         await asyncio.wait_for(produced.wait(), 30)
-        await running.freeze()
+        await running.freeze(committing=True)
         assert len(await captured.read(isolation="read_uncommitted")) == 30_000
     assert [] == await captured.read()
     async with captured.capture() as running:
@@ -269,12 +286,17 @@ async def test_echo_is_dropped(captured: CaptureWorld) -> None:
 
 async def test_idle_source(captured: CaptureWorld) -> None:
     """While nothing of the tables changes, the slot moves with the server's WAL, and heartbeats are produced."""
+
+    def confirmed() -> int:
+        query = "SELECT confirmed_flush_lsn - '0/0' FROM pg_replication_slots WHERE slot_name = %s"
+        return int(captured.database.execute(query, [captured.slot])[0][0])
+
     async with captured.capture(heartbeat_seconds=0.2) as running:
+        before = confirmed()
         captured.database.execute("CREATE TABLE elsewhere AS SELECT generate_series(1, 1000)")
+        written = await running.source.head()
         await running.catch_up()
-        while len(await captured.read(f"__debezium-heartbeat.{captured.prefix}")) < 3:
-            pass
-    state = captured.database.execute(
-        "SELECT confirmed_flush_lsn - '0/0' FROM pg_replication_slots WHERE slot_name = %s", [captured.slot]
-    )
-    assert running.capture.position == state[0][0]
+        await eventually(lambda: confirmed() >= written > before, 60)
+        async with asyncio.timeout(60):
+            while len(await captured.read(f"__debezium-heartbeat.{captured.prefix}")) < 3:
+                pass

@@ -9,20 +9,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from replicator.captures import SchemaText
+from replicator.codecs.avro.columns import BLANK, AvroRows, template
 from replicator.codecs.avro.schema_writer import schema_text
 from replicator.codecs.avro.writer import compile_writer
 from replicator.codecs.debezium import schemas
 from replicator.codecs.debezium.encoder import beat_of, envelope_of, header_of, mark_of, message_of
+from replicator.codecs.debezium.filling import UnusualError, with_places
 from replicator.codecs.debezium.row_writer import RowWriter
 from replicator.errors import ErrorKind, ReplicatorError
+from replicator.records import RowChange
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from replicator.captures import Described, Encoded, NewRows
+    from replicator.captures import Described, NewRows, Records
     from replicator.codecs.debezium.fields import Field
+    from replicator.codecs.debezium.filling import Template
     from replicator.events import Relation, Values
-    from replicator.records import Beat, Message, RowChange, TransactionMark
+    from replicator.records import Beat, Message, TransactionMark
 
 
 class DebeziumAvroEncoder:
@@ -39,6 +43,7 @@ class DebeziumAvroEncoder:
         self._database = database
         self._numbers: dict[SchemaText, int] = {}
         self._rows: dict[Relation, tuple[RowWriter, _Form | None, _Form]] = {}
+        self._many: dict[Relation, AvroRows] = {}
         self._special: dict[str, tuple[_Form, _Form]] = {}
 
     def shape(self, topic: str, described: Described) -> Collection[SchemaText]:
@@ -99,10 +104,26 @@ class DebeziumAvroEncoder:
         writer, _, form = self._rows[change.relation]
         return form.of(envelope_of(change, writer, self._prefix, self._database, now))
 
-    def new_rows(self, changes: NewRows, now: float) -> list[Encoded] | None:
-        """See `captures.RecordEncoder`: they are written one by one."""
-        del changes, now
-        return None
+    def new_rows(self, changes: NewRows, now: float) -> Records | None:
+        """See `captures.RecordEncoder`."""
+        try:
+            many = self._many.get(changes.relation) or self._many_of(changes)
+            return many.records(changes, now)
+        except (UnusualError, ValueError):
+            return None
+
+    def _many_of(self, changes: NewRows) -> AvroRows:
+        writer, key, value = self._rows[changes.relation]
+        sample = RowChange(changes.op, changes.relation, None, None, 1, 1, changes.commit_time)
+        envelope = envelope_of(sample, writer, self._prefix, self._database, 0.0)
+        blanks = dict.fromkeys([name for name, _ in writer.key], BLANK)
+        many = AvroRows(
+            writer,
+            None if key is None else key.template(blanks),
+            value.template(with_places(envelope, writer.names, BLANK)),
+        )
+        self._many[changes.relation] = many
+        return many
 
     def mark(self, mark: TransactionMark, now: float) -> tuple[bytes, bytes]:
         """Key and value of a transaction's beginning or end."""
@@ -142,6 +163,7 @@ class _Form:
 
     def __init__(self, schema: SchemaText, field: Field, numbers: dict[SchemaText, int]) -> None:
         self.schema = schema
+        self._field = field
         self._write = compile_writer(field)
         self._numbers = numbers
         self._frame = b""
@@ -153,9 +175,15 @@ class _Form:
             ReplicatorError: INTERNAL, when nobody has told the schema's number.
 
         """
-        if not self._frame:
-            number = self._numbers.get(self.schema)
-            if number is None:
-                raise ReplicatorError(f"{self.schema.subject} wasn't registered", kind=ErrorKind.INTERNAL)
-            self._frame = b"\0" + number.to_bytes(4)
-        return self._frame + self._write(payload)
+        return (self._frame or self._framed()) + self._write(payload)
+
+    def template(self, payload: dict[str, Any]) -> Template:
+        """The record with places; see `columns.template`. Raises likewise."""
+        return template(self._field, payload, self._frame or self._framed())
+
+    def _framed(self) -> bytes:
+        number = self._numbers.get(self.schema)
+        if number is None:
+            raise ReplicatorError(f"{self.schema.subject} wasn't registered", kind=ErrorKind.INTERNAL)
+        self._frame = b"\0" + number.to_bytes(4)
+        return self._frame

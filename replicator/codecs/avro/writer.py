@@ -18,6 +18,8 @@ _MORE: Final = tuple(bytes((low & 127 | 128, low >> 7 | 128)) for low in range(_
 """Fourteen bits of a number, when others follow."""
 _LAST: Final = tuple(bytes((low,)) if low < 128 else bytes((low & 127 | 128, low >> 7)) for low in range(_CHUNK))
 """Its last fourteen bits."""
+SMALL: Final = _LAST[::2]
+"""Numbers from 0 on."""
 _double = struct.Struct("<d").pack
 _float = struct.Struct("<f").pack
 
@@ -59,7 +61,7 @@ def _writer(field: Field) -> Callable[[Any], bytes]:
         "bytes": _bytes,
         "double": _double,
         "float": _float,
-    }.get(field.type, _long)
+    }.get(field.type, write_long)
 
 
 def _struct(field: Field) -> Callable[[Any], bytes]:
@@ -82,7 +84,7 @@ def _blocks(write: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
     def write_blocks(values: Any) -> bytes:
         if not values:
             return b"\0"
-        return _long(len(values)) + b"".join([write(one) for one in values]) + b"\0"
+        return write_long(len(values)) + b"".join([write(one) for one in values]) + b"\0"
 
     return write_blocks
 
@@ -91,7 +93,8 @@ def _boolean(value: Any) -> bytes:
     return b"\1" if value else b"\0"
 
 
-def _long(value: int) -> bytes:
+def write_long(value: int) -> bytes:
+    """An int or a long."""
     number = value << 1 if value >= 0 else ~(value << 1)
     if number < _CHUNK:
         return _LAST[number]
@@ -103,7 +106,7 @@ def _long(value: int) -> bytes:
 
 
 def _bytes(value: bytes) -> bytes:
-    return _long(len(value)) + value
+    return write_long(len(value)) + value
 
 
 def _string(value: str) -> bytes:

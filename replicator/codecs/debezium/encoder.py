@@ -9,29 +9,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable
-from functools import partial
-from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from replicator import __version__
-from replicator.captures import Encoded
 from replicator.codecs.debezium import schemas
 from replicator.codecs.debezium.fields import Field, field_as_json
-from replicator.codecs.debezium.json_columns import BLANK, UnusualError, column_writer, form_of, written
+from replicator.codecs.debezium.filling import UnusualError, with_places
+from replicator.codecs.debezium.json_columns import BLANK, JsonRows, template
 from replicator.codecs.debezium.row_writer import Row, RowWriter, Texts
 from replicator.codecs.debezium.writing import Inexact, Writer
-from replicator.events import UNCHANGED, Op
+from replicator.events import Op
 from replicator.records import RowChange
 
 if TYPE_CHECKING:
-    from replicator.captures import Described, NewRows, SchemaText
+    from replicator.captures import Described, NewRows, Records, SchemaText
+    from replicator.codecs.debezium.filling import Template
     from replicator.events import Relation, Values
     from replicator.records import Beat, Message, TransactionMark
 
 _encode: Final = msgspec.json.Encoder().encode
-_new_record: Final = partial(tuple.__new__, Encoded)
 
 
 def adapt_floats(field: Field, write: Writer) -> Writer:
@@ -193,75 +191,9 @@ class _Form:
         """The record."""
         return self._head + _encode(payload) + self._tail
 
-    def form(self, payload: object) -> bytes:
-        """The record with places that are filled in later; see `json_columns.form_of`."""
-        return self._head.replace(b"%", b"%%%%") + form_of(payload) + self._tail
-
-
-class _Filled:
-    """Records of many rows of one relation, by filling in what differs.
-
-    Args:
-        writer: of its rows.
-        key, value: how its records are put into bytes.
-        envelope: of any change of it.
-
-    """
-
-    def __init__(self, writer: RowWriter, key: _Form, value: _Form, envelope: dict[str, Any]) -> None:
-        columns = zip(writer.fields, writer.shapes, writer.writers, strict=True)
-        self._columns = tuple(column_writer(field, shape, write) for (_, field), shape, write in columns)
-        self._key_at = writer.key_positions
-        self._key = key.form(_named(writer.key, [BLANK] * len(writer.key))) if writer.key else None
-        source = dict.fromkeys(("ts_ms", "sequence", "ts_us", "ts_ns", "txId", "lsn"), BLANK)
-        moving = dict.fromkeys(("transaction", "op", "ts_ms", "ts_us", "ts_ns"), BLANK)
-        after = dict.fromkeys(writer.names, BLANK)
-        self._value = value.form(envelope | moving | {"after": after, "source": envelope["source"] | source})
-
-    def records(self, changes: NewRows, now: float) -> list[Encoded]:
-        """The records.
-
-        Raises:
-            UnusualError, ValueError, UnreadableError: these rows have to be written one by one.
-
-        """
-        if changes.op is Op.UPDATE and any(UNCHANGED in row for row in changes.rows):
-            raise UnusualError
-        columns = [
-            written(write, column) for write, column in zip(self._columns, zip(*changes.rows, strict=True), strict=True)
-        ]
-        lsns = [b"%d" % lsn for lsn in changes.lsns]
-        parts: list[Iterable[bytes]] = [*columns, lsns, lsns]
-        transaction = b"null"
-        if changes.transaction is not None:
-            transaction = (
-                b'{"id":"%b:%%b","total_order":%%b,"data_collection_order":%%b}' % changes.transaction.encode()
-            )
-            parts += lsns, _numbers(changes.order, len(lsns)), _numbers(changes.table_order, len(lsns))
-        commit = b'\\"%d\\"' % changes.last_commit if changes.last_commit else b"null"
-        form = self._value % (
-            *([b"%b"] * len(columns)),
-            *_times(round(changes.commit_time * 1_000_000), b'"[' + commit + b',\\"%b\\"]"'),
-            b"%d" % changes.xid if changes.xid else b"null",
-            b"%b",
-            transaction,
-            _encode(changes.op.value),
-            *_times(int(now * 1_000_000)),
-        )
-        values = [form % filling for filling in zip(*parts, strict=True)]
-        if self._key is None:
-            return [Encoded(None, value) for value in values]
-        key = self._key % (*([b"%b"] * len(self._key_at)),)
-        keys = [key % filling for filling in zip(*[columns[at] for at in self._key_at], strict=True)]
-        return list(map(_new_record, zip(keys, values, repeat(()), strict=False)))
-
-
-def _times(micros: int, *after_millis: bytes) -> tuple[bytes, ...]:
-    return b"%d" % (micros // 1_000), *after_millis, b"%d" % micros, b"%d" % (micros * 1_000)
-
-
-def _numbers(first: int, count: int) -> list[bytes]:
-    return [b"%d" % number for number in range(first, first + count)]
+    def template(self, payload: object) -> Template:
+        """The record with places; see `json_columns.template`."""
+        return template(payload, self._head, self._tail)
 
 
 class DebeziumJsonEncoder:
@@ -279,7 +211,7 @@ class DebeziumJsonEncoder:
         self._database = database
         self._carried = with_schemas
         self._rows: dict[Relation, tuple[RowWriter, _Form, _Form]] = {}
-        self._filled: dict[Relation, _Filled] = {}
+        self._many: dict[Relation, JsonRows] = {}
         self._mark = self._forms("MARK")
         self._beat = self._forms("BEAT")
         self._message = self._forms("MESSAGE")
@@ -327,18 +259,22 @@ class DebeziumJsonEncoder:
             del envelope["exact"]
         return envelope
 
-    def new_rows(self, changes: NewRows, now: float) -> list[Encoded] | None:
+    def new_rows(self, changes: NewRows, now: float) -> Records | None:
         """See `captures.RecordEncoder`."""
-        relation = changes.relation
-        filled = self._filled.get(relation)
-        if filled is None:
-            writer, key, value = self._rows[relation]
-            sample = RowChange(changes.op, relation, None, None, 1, 1, changes.commit_time)
-            filled = self._filled[relation] = _Filled(writer, key, value, self._envelope(sample, writer, now))
         try:
-            return filled.records(changes, now)
+            many = self._many.get(changes.relation) or self._many_of(changes)
+            return many.records(changes, now)
         except (UnusualError, ValueError):
             return None
+
+    def _many_of(self, changes: NewRows) -> JsonRows:
+        writer, key, value = self._rows[changes.relation]
+        sample = RowChange(changes.op, changes.relation, None, None, 1, 1, changes.commit_time)
+        envelope = with_places(self._envelope(sample, writer, 0.0), writer.names, BLANK)
+        blanks = _named(writer.key, [BLANK] * len(writer.key))
+        many = JsonRows(writer, key.template(blanks) if writer.key else None, value.template(envelope))
+        self._many[changes.relation] = many
+        return many
 
     def mark(self, mark: TransactionMark, now: float) -> tuple[bytes, bytes]:
         """Key and value of a transaction's beginning or end."""
