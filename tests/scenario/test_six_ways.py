@@ -1,5 +1,6 @@
 """The same statements by each way that a change can take: the same rows arrive, as text."""
 
+import os
 import textwrap
 
 import pytest
@@ -28,7 +29,12 @@ SPARED = {"[0:1]={5,6}", "{{1,2},{3,4}}", "public.citext", "294276-12-31 23:59:5
 its session's search_path has it, without `public`, which is no type here. A time of so late a year has more
 microseconds than 64 bits, and is refused.
 """
-TYPES = [name for name in VALUES if name not in NO_XML | NOT_BY_DEBEZIUM]
+OLD_MAJOR = int(os.environ.get("REPLICATOR_OLD_MAJOR", "15"))
+TYPES = [
+    name
+    for name in VALUES
+    if name not in NO_XML | NOT_BY_DEBEZIUM and (OLD_MAJOR >= 14 or "multirange" not in name)  # which 13 lacks
+]
 COLUMNS = ", ".join(f"c{at} {name}" for at, name in enumerate(TYPES))
 TABLES = f"""
     {SCHEMA}
