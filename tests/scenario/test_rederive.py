@@ -9,7 +9,7 @@ import pytest
 from tests.fix_migration import Migrate, Migration
 from tests.scenario.test_verify import findings, verify
 
-pytestmark = [pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.timeout(400)]
 
 OLD = """
     CREATE TABLE users (id int PRIMARY KEY, full_name text, role text NOT NULL);

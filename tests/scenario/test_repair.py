@@ -9,7 +9,7 @@ from tests.fix_migration import Migrate, Migration
 from tests.scenario.test_verify import findings, verify
 from tests.scenario.test_verify_kinds import OLD, TABLES, TRANSFORMS, UPGRADED
 
-pytestmark = [pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.timeout(400)]
 
 DAMAGE = """
     UPDATE orders SET notes = notes[2:] || notes[1] WHERE body = 'body 7';

@@ -17,7 +17,7 @@ from tests.polling import wait_until
 from tests.scenario.test_repair import repair
 from tests.scenario.test_verify import findings, verify
 
-pytestmark = [pytest.mark.fault, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.fault, pytest.mark.timeout(400)]
 
 ROWS = 2_500
 TABLE = "CREATE TABLE plain (id int PRIMARY KEY, name text)"
@@ -68,7 +68,8 @@ def test_a_repair_goes_on_in_the_next_daemon(
     shop.upgraded.execute("INSERT INTO plain SELECT n, 'extra' FROM generate_series(-50, -1) n")
     verify(shop, code=1)
     assert [(ROWS + 50,)] == shop.upgraded.execute(OPEN)
-    with held(shop, 2_401):  # far behind the first page
+    last = "SELECT key[1]::int FROM replicator.divergence WHERE kind = 'different' ORDER BY id DESC LIMIT 1"
+    with held(shop, shop.upgraded.execute(last)[0][0]):  # far behind the first page
         process = shop.command("repair", "FILE", "--yes", "--json")
         blocked(shop)
         ((left,),) = shop.upgraded.execute(OPEN)
@@ -133,14 +134,14 @@ def test_what_is_left_is_named(migrate: Migrate) -> None:
 
     shop.upgraded.execute("DROP TRIGGER corrupt ON people; ALTER TABLE people DROP CONSTRAINT proper")
     retry = shop.command("dlq", "retry", "FILE", "--key", "4")
-    assert 0 == retry.wait(), retry.story()
+    assert 0 == retry.wait(120), retry.story()
     daemon.terminate()
     daemon.wait()
     process = shop.command("repair", "FILE", "--yes")
-    assert 1 == process.wait()
+    assert 1 == process.wait(120)
     assert "no daemon runs this connector" in process.story()
     shop.streaming()
-    wait_until(lambda: shop.upgraded.execute(OPEN) == [(0,)], 60)
+    wait_until(lambda: shop.upgraded.execute(OPEN) == [(0,)], 120)
     verify(shop, code=0)
 
 
@@ -157,7 +158,7 @@ def test_a_rederive_goes_on_in_the_next_daemon(
     migrate: Migrate, make_database: MakeDatabase, server15: PostgresServer, tmp_path: Path
 ) -> None:
     """Killed in the middle, what was compared and written stays, and the request goes on where it was; what waits in
-    its way is waited for; then the certificate of the digest is the new transform's.
+    its way is waited for; then the digest that is kept is the new transform's.
     """
     shop = migrate(
         TABLE,
