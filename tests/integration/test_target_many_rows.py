@@ -1,12 +1,14 @@
 """Many rows are inserted by COPY and upserted by MERGE, which have to do what the statements for few rows do."""
 
+from dataclasses import replace
 from itertools import cycle, islice
 
 import pytest
 
 from replicator.errors import ErrorKind, ReplicatorError
 from replicator.postgres.target import PostgresTarget
-from replicator.writes import WriteAction
+from replicator.runs import Rows
+from replicator.writes import Write, WriteAction
 from tests.fix_target import MakeTargetWorld, TargetWorld, account, write
 
 MANY = 250
@@ -157,3 +159,29 @@ async def test_slices_are_one_write(target_world: TargetWorld) -> None:
     assert (6993, [*range(0, 7000, 1000)]) == (updated.affected, updated.missing)
     assert 6493 == deleted.affected
     assert [(500, "new 6500")] == target_world.database.execute("SELECT count(*), min(name) FROM crm.accounts")
+
+
+async def test_rows_in_one_list_are_written_as_rows(target_world: TargetWorld) -> None:
+    """Inserted, updated and deleted in slices: what came in runs arrives as what came row by row, NULLs included."""
+    target = await taken(target_world)
+    count = 6000
+    accounts = target_world.table()
+
+    def together(action: WriteAction, first: int, last: int, name: bytes | None) -> Write:
+        rows = [
+            account(number, name=name if number % 7 else b"%d" % number, total=b"1.50") for number in range(first, last)
+        ]
+        planned = write(accounts, action, *rows)
+        return replace(planned, rows=Rows.join([planned.rows], len(planned.columns)))
+
+    async with target.transaction(0) as tx:
+        born = await tx.write(together(WriteAction.INSERT, 0, count, b"a\tb"))
+        changed = await tx.write(together(WriteAction.UPSERT, 0, count + 100, None))
+        keys = Rows([b"%d" % number for number in range(0, count, 2)], 1)
+        gone = await tx.write(Write(accounts, WriteAction.DELETE, columns=("id",), key=("id",), rows=keys))
+
+    assert (count, count + 100, count // 2) == (born.affected, changed.affected, gone.affected)
+    left = [n for n in range(count + 100) if n % 2 or n >= count]
+    assert [(n, None if n % 7 else str(n)) for n in left] == target_world.database.execute(
+        "SELECT id, name FROM crm.accounts ORDER BY id"
+    )
