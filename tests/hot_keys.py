@@ -48,11 +48,10 @@ TRANSFORMS = """
 class HotKeys:
     """One thread that inserts and deletes the same few rows, one transaction each, until stopped."""
 
-    def __init__(self, old: Database, seed: int, *, pause: float = 0.003, asynchronous: bool = False) -> None:
+    def __init__(self, old: Database, seed: int, *, pause: float = 0.003) -> None:
         self.transactions = 0
         self._old = old
         self._pause = pause
-        self._asynchronous = asynchronous
         self._stop = threading.Event()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, args=(random.Random(seed),), daemon=True)
@@ -71,8 +70,6 @@ class HotKeys:
         try:
             while not self._stop.is_set():
                 with contextlib.suppress(psycopg.OperationalError), self._old.connect(autocommit=True) as session:
-                    if self._asynchronous:
-                        session.execute("SET synchronous_commit = off")
                     while not self._stop.wait(self._pause):
                         self._change(session, choose)
                         self.transactions += 1
@@ -95,9 +92,9 @@ class HotKeys:
 
 
 @contextlib.contextmanager
-def hot_keys(old: Database, seed: int, *, pause: float = 0.003, asynchronous: bool = False) -> Iterator[HotKeys]:
+def hot_keys(old: Database, seed: int, *, pause: float = 0.003) -> Iterator[HotKeys]:
     """Come and go within the block."""
-    hot = HotKeys(old, seed, pause=pause, asynchronous=asynchronous)
+    hot = HotKeys(old, seed, pause=pause)
     hot.start()
     try:
         yield hot
