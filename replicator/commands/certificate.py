@@ -90,7 +90,7 @@ def certificate_lines(assessment: Assessment, file: Path) -> Iterator[str]:
     yield f"  both sides agree, as verification {stored.run} proved, which began {age} ago"
     tables = stored.content["tables"]
     width = max(map(len, tables), default=0)
-    for table, counts in tables.items():
+    for table, counts in sorted(tables.items()):
         within = counts["within_tolerance"]
         note = f", {counted(within, 'value')} within tolerance" if within else ""
         yield f"  {table:<{width}}  {counted(counts['rows'], 'row')}{note}"

@@ -141,17 +141,17 @@ def orphans(rule: ForeignKeyRule, *, after: bool, upto: bool) -> sql.Composed:
 
 
 def orphans_of(rule: ForeignKeyRule) -> sql.Composed:
-    """Those of some orphans that still are: one text[] parameter a column. Without a key, NULL equals NULL."""
+    """Those of some orphans that still are, in order: one text[] parameter a column. NULL equals NULL."""
     names = named(rule)
-    arrays = [sql.SQL("pg_catalog.unnest({}::pg_catalog.text[])").format(_number(at + 1)) for at in range(len(names))]
+    numbers = [_number(at + 1) for at in range(len(names))]
     values = [sql.Identifier(f"k{at}") for at in range(len(names))]
     return sql.SQL(
         "SELECT DISTINCT {columns} FROM {table} AS t JOIN ROWS FROM ({arrays}) AS k({values}) ON {match} "
-        "WHERE {orphaned}"
+        "WHERE {orphaned} ORDER BY {columns}"
     ).format(
-        columns=_COMMA.join(sql.SQL("{}::pg_catalog.text").format(sql.Identifier("t", name)) for name in names),
+        columns=_columns(names),
         table=_from(rule.table),
-        arrays=_COMMA.join(arrays),
+        arrays=_COMMA.join(sql.SQL("pg_catalog.unnest({}::pg_catalog.text[])").format(number) for number in numbers),
         values=_COMMA.join(values),
         match=_AND.join(_told(rule, name, value) for name, value in zip(names, values, strict=True)),
         orphaned=_orphaned(rule),
@@ -159,12 +159,13 @@ def orphans_of(rule: ForeignKeyRule) -> sql.Composed:
 
 
 def _told(rule: ForeignKeyRule, name: str, value: sql.Identifier) -> sql.Composed:
+    column = rule.table.by_name[name]
+    equal = sql.SQL("t.{} {} k.{}::{}").format(
+        sql.Identifier(name), range_sql.equality(rule.table, name), value, sql.SQL(column.cast_type)
+    )
     if rule.table.key:
-        column = rule.table.by_name[name]
-        return sql.SQL("t.{} {} k.{}::{}").format(
-            sql.Identifier(name), range_sql.equality(rule.table, name), value, sql.SQL(column.cast_type)
-        )
-    return sql.SQL("t.{}::pg_catalog.text IS NOT DISTINCT FROM k.{}").format(sql.Identifier(name), value)
+        return equal
+    return sql.SQL("({} OR (t.{} IS NULL AND k.{} IS NULL))").format(equal, sql.Identifier(name), value)
 
 
 def _orphaned(rule: ForeignKeyRule) -> sql.Composed:

@@ -91,6 +91,12 @@ CASES = {
         INSERT INTO c VALUES (1, 2), (1, 2), (NULL, 5); ALTER TABLE c ADD FOREIGN KEY (x, y) REFERENCES p NOT VALID""",
         [(b"1", b"2")],
     ),
+    "without a key, of types whose text is not what they print": (
+        """CREATE TABLE p (a inet, b char(3), c boolean, PRIMARY KEY (a, b, c));
+        CREATE TABLE c (x inet, y char(3), z boolean);
+        INSERT INTO c VALUES ('10.0.0.1', 'a', true); ALTER TABLE c ADD FOREIGN KEY (x, y, z) REFERENCES p NOT VALID""",
+        [(b"10.0.0.1", b"a  ", b"t")],
+    ),
     "rows of an inheritance child are not its parent's": (
         """CREATE TABLE p (id int PRIMARY KEY); CREATE TABLE heir () INHERITS (p); INSERT INTO heir VALUES (2);
         CREATE TABLE c (id int PRIMARY KEY, p int); INSERT INTO c VALUES (1, 2);

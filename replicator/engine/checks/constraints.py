@@ -106,7 +106,11 @@ async def look_at_sequence(rule: SequenceRule, ends: Ends) -> Found:
         return Found(ok=True, message=f"next is {state.upcoming}", position=position)
     assert state.furthest is not None
     cycle = "; it cycles, so it may be meant to" if rule.cycles else ""
-    message = f"next is {state.upcoming}, and the column is at {state.furthest}{cycle}"
+    name = str(rule.sequence).replace("'", "''")
+    message = (
+        f"next is {state.upcoming}, and the column is at {state.furthest}{cycle}; "
+        f"before the switch: SELECT setval('{name}', {state.furthest});"
+    )
     return Found(ok=False, message=message, keys=(str(state.upcoming),), position=position)
 
 
