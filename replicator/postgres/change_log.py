@@ -15,7 +15,7 @@ from replicator.postgres.catalog import read_catalog
 from replicator.postgres.heartbeat import HEARTBEAT
 from replicator.postgres.lsn import format_lsn
 from replicator.postgres.past_shapes import describe, read_type_names
-from replicator.postgres.session import application_name
+from replicator.postgres.session import application_name, connect
 from replicator.postgres.slot_reader import MARKER_PREFIX, SlotReader
 from replicator.postgres.slots import check_start, lost_slot, read_slot
 from replicator.records import Message
@@ -195,11 +195,12 @@ class SlotChangeLog(SlotReader):
         """See `captures.ChangeLog`."""
         found = None if self._catalog is None else describe(relation, self._catalog)
         if found is None:
-            session = await self._probe.session()
-            self._catalog = catalog = await read_catalog(session)
-            found = describe(relation, catalog)
-            if found is None:
-                found = describe(relation, catalog, await read_type_names(session, relation.type_oids))
+            # On a session of its own: whoever asks for the lag meanwhile would ask within the catalog's snapshot.
+            async with await connect(self._dsn, f"{self._purpose}/catalog") as session:
+                self._catalog = catalog = await read_catalog(session)
+                found = describe(relation, catalog)
+                if found is None:
+                    found = describe(relation, catalog, await read_type_names(session, relation.type_oids))
         assert found is not None
         return found
 

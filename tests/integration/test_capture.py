@@ -8,9 +8,10 @@ import pytest
 from confluent_kafka import Message
 
 from replicator.errors import ErrorKind, ReplicatorError
-from replicator.events import UNCHANGED
+from replicator.events import UNCHANGED, Relation
 from replicator.postgres.change_log import SlotChangeLog
 from replicator.postgres.lsn import format_lsn
+from replicator.tables import TableName
 from tests.fix_capture import CaptureWorld
 from tests.fix_kafka import Kafka
 from tests.polling import eventually
@@ -300,3 +301,23 @@ async def test_idle_source(captured: CaptureWorld) -> None:
         async with asyncio.timeout(60):
             while len(await captured.read(f"__debezium-heartbeat.{captured.prefix}")) < 3:
                 pass
+
+
+async def test_the_catalog_is_read_beside_other_questions(captured: CaptureWorld) -> None:
+    """A new table is looked up while somebody asks for the lag, over and over: neither is in the other's way."""
+    # In no catalog, so that it is read each time.
+    stranger = Relation(TableName("public", "stranger"), ("id",), type_oids=(23,), typmods=(-1,))
+    async with captured.capture() as running:
+        ended = asyncio.Event()
+
+        async def ask() -> None:
+            while not ended.is_set():
+                await running.source.lag()
+
+        asking = [asyncio.ensure_future(ask()) for _ in range(3)]
+        try:
+            for _ in range(10):
+                assert stranger == (await running.source.described(stranger)).relation
+        finally:
+            ended.set()
+            await asyncio.gather(*asking)
