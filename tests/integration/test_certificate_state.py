@@ -169,7 +169,11 @@ async def test_a_database_is_known_by_what_outlives_a_restart(
     """Made again it is another one; another cluster's is, too; and a role without any rights can tell."""
     one, other = make_database(), make_database(server15)
     first = await read_identity(one.dsn, "test")
-    assert first == await read_identity(one.dsn, "test")
+    one.execute("CREATE ROLE nobody_at_all LOGIN")
+    try:
+        assert first == await read_identity(one.server.dsn(one.name, "nobody_at_all"), "test")
+    finally:
+        one.execute("DROP ROLE nobody_at_all")
     assert first.system != (await read_identity(other.dsn, "test")).system
     one.server.drop_database(one.name)
     one.server.create_database(one.name)
