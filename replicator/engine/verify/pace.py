@@ -21,8 +21,8 @@ from typing import Final
 
 SLOW_RATIO: Final = 2.0
 """So many times what is usual counts as slow: less is noise on any busy server."""
-SLOW_SECONDS: Final = 0.01
-"""A statement that takes so little longer than usual is none that anybody waits for."""
+SHORT_SECONDS: Final = 0.01
+"""A statement that is shorter by nature counts as one of this: nobody waits for its milliseconds."""
 LATE_SECONDS: Final = 0.2
 """What this process may be late before it counts as too busy: a batch of transforms runs up to a second."""
 SHARE_MIN: Final = 0.02
@@ -123,8 +123,7 @@ class Latencies:
             usual.learn(now, middle)
             if known is None:
                 continue
-            slow = middle - known >= SLOW_SECONDS
-            ratios += [middle / known if slow and known > 0 else min(1.0, middle / max(known, 1e-9))] * len(samples)
+            ratios += [middle / max(known, SHORT_SECONDS)] * len(samples)
         self._new.clear()
         return median(ratios) if ratios else None
 
