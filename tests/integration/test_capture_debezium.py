@@ -22,7 +22,7 @@ from tests.fix_postgres import Database
 from tests.fix_replicator import StartReplicator
 from tests.polling import wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 FORMATS: tuple[Format, ...] = get_args(Format)
 TABLES = """

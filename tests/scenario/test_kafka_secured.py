@@ -23,7 +23,7 @@ from tests.fix_pipeline import MakePipeline
 from tests.fix_require import missing
 from tests.integration.test_kafka_security import BROKER, PASSWORD
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 SCRAM = """
     settings:

@@ -19,7 +19,7 @@ from tests.fix_proxy import TcpProxy
 from tests.fix_require import missing
 from tests.polling import wait_until
 
-pytestmark = [pytest.mark.fault, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.fault, pytest.mark.slow, pytest.mark.timeout(300)]
 
 PRODUCERS = "PRODUCERS"
 """The listener of whoever writes; readers use the plain one."""

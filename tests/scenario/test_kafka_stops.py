@@ -22,7 +22,7 @@ from tests.fix_postgres import Database, MakeDatabase
 from tests.fix_replicator import ReplicatorProcess, StartReplicator
 from tests.polling import wait_until
 
-pytestmark = [pytest.mark.fault, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.fault, pytest.mark.slow, pytest.mark.timeout(300)]
 
 AVRO: Final = b"\x00\x00\x00\x00\x07rest"
 UNREADABLE: Final[Mapping[str, tuple[str, bytes, str, str]]] = {

@@ -11,7 +11,7 @@ from tests.fix_pipeline import MakePipeline
 from tests.polling import wait_until
 from tests.scenario.test_whole_transactions import SCHEMA, SUM, Watcher, transfers
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 def status(shop: Migration) -> dict[str, Any]:
