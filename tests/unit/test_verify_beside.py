@@ -71,7 +71,6 @@ async def test_it_waits_for_the_position_and_for_the_state(world: SimpleNamespac
     waiting = asyncio.ensure_future(world.streaming._streams_past(100))
     await looped(lambda: world.feed.beats == 1)
     world.feed.move(100)
-    await asyncio.sleep(0)
     done, _ = await asyncio.wait([waiting], timeout=0.05)
     assert not done, "the copy is still being caught up with"
     world.status.enter(State.STREAMING, 0.0)
