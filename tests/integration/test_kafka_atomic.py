@@ -1,11 +1,13 @@
 """Whole source transactions by Kafka (`stream.atomic`), on a real broker: memory, restarts, several processes."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from replicator.errors import ErrorKind, ReplicatorError
+from replicator.events import ChangeEvent
 from replicator.tables import TableName
 from tests.fix_kafka_source import ITEMS, ORDERS, KafkaWorld, Reader
 from tests.polling import looped
@@ -33,14 +35,15 @@ def topics(kafka_world: KafkaWorld) -> KafkaWorld:
 
 async def take_whole(reader: Reader, events: int, **limits: int) -> int:
     """Apply until so many events are applied, committing complete batches only; returns how many parts there were."""
-    parts, waiting = 0, []
+    parts = 0
+    waiting: list[ChangeEvent] = []
     while len(reader.applied) < events:
         batch = await reader.take(**limits)
         parts += 1
         if not batch.complete:
             waiting += batch.events
             continue
-        batch.events[:0] = waiting
+        batch = replace(batch, events=[*waiting, *batch.events])
         waiting.clear()
         await reader.commit(batch)
     return parts

@@ -20,7 +20,7 @@ async def test_events_come_in_the_order_of_their_partition(kafka_world: KafkaWor
     kafka_world.write(3)
     second = await reader.take()
 
-    events = first.events + second.events
+    events = [*first.events, *second.events]
     assert [1, 2, 3] == keys_of(first, second)
     places = [position_of(event) for event in events]
     assert sorted(set(places)) == places
