@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final
 
 from replicator.errors import ErrorKind, ReplicatorError
 from replicator.events import Begin, ChangeEvent, Commit, LogicalMessage, Origin, Position, Truncation
 from replicator.ports import SourceLag
 from replicator.postgres.backlog import Backlog
+from replicator.postgres.flow import GATHER_SECONDS, GATHERINGS
 from replicator.postgres.heartbeat import HEARTBEAT
 from replicator.postgres.lsn import format_lsn, parse_lsn
 from replicator.postgres.slot_reader import MARKER_PREFIX, SlotReader
@@ -132,6 +134,10 @@ class SlotSource(SlotReader):
         """See `ports.Source`. After a failure, whole transactions that had arrived come first."""
         stream = self._running()
         self._rows_max = rows_max
+        for _ in range(GATHERINGS):
+            if not stream.flow.flowing or self._backlog.rows >= rows_max // 2 or self._paused or self._failure:
+                break
+            await asyncio.sleep(GATHER_SECONDS)
         stream.attend()
         while True:
             self._arrived.clear()

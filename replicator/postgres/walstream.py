@@ -19,6 +19,7 @@ import psycopg
 from psycopg import pq, sql
 
 from replicator.errors import ErrorKind, ReplicatorError
+from replicator.postgres.flow import GATHER_SECONDS, Flow
 from replicator.postgres.lsn import format_lsn
 from replicator.postgres.session import connect
 from replicator.postgres.slots import left_out
@@ -37,7 +38,7 @@ _STATUS: Final = struct.Struct(">cQQQqB")  # 'r', written, flushed, applied, our
 _EPOCH_SECONDS: Final = 946_684_800
 _MESSAGES_MAX: Final = 256  # a callback: 0.3 to 0.6 ms with decoding, which whoever writes to the target may wait
 _BYTES_MAX: Final = 1 << 20
-_GATHER_SECONDS: Final = 0.008  # while nobody waits: one look for what the server sent row by row, and it goes in packs
+_RELAXED_SECONDS: Final = 0.008  # nobody waits: one look for what the server sent row by row, and it goes in packs
 _ATTEND_ROUNDS: Final = 8  # of a callback each: what has come since the last look is read before the next batch is cut
 _CONFIRM_SECONDS: Final = 0.05  # confirmations are gathered for this long
 _TIMEOUT_SECONDS_MAX: Final = 60.0  # where the server's own is longer or off, a dead connection shows after this
@@ -53,6 +54,7 @@ class WalStream:
     Attributes:
         confirmed: what is reported as written, flushed and applied: an LSN that the target has committed durably.
         backend_pid: the server's process that sends.
+        flow: how the messages come.
 
     """
 
@@ -78,6 +80,7 @@ class WalStream:
         self._sent_at = 0.0
         self._paused = False
         self._relaxed = False
+        self.flow = Flow()
         self._armed = False
         self._ended = False
         self._again: asyncio.Handle | None = None
@@ -161,7 +164,7 @@ class WalStream:
         self._relaxed = True
 
     def attend(self) -> None:
-        """Somebody waits: read what is there now, and then whenever there is more."""
+        """Somebody waits: read what is there now, and then whenever there is more; while it flows, soon."""
         relaxed, self._relaxed = self._relaxed, False
         for _ in range(_ATTEND_ROUNDS if relaxed else 0):
             if self._paused or self._ended or not self._readable():
@@ -207,15 +210,16 @@ class WalStream:
         if error is not None:
             self._die(error)
         elif not self._paused and not self._ended:
+            self.flow.saw(len(messages), self._loop.time())
             self._wait_for_more(more=more)
         return more
 
     def _wait_for_more(self, *, more: bool) -> None:
         if more:
             self._read_again()
-        elif self._relaxed:
+        elif self._relaxed or self.flow.flowing:
             self._disarm()
-            self._again = self._loop.call_later(_GATHER_SECONDS, self._readable)
+            self._again = self._loop.call_later(_RELAXED_SECONDS if self._relaxed else GATHER_SECONDS, self._readable)
         else:
             self._arm()
 
