@@ -139,9 +139,9 @@ def _stale(mappings: dict[str, str]) -> list[str]:
 
 
 def _verification(known: dict[str, Any]) -> list[str]:
-    """What is open, the newest pass, why it is slow, why it fails; nothing where nothing is known."""
+    """What is open, the newest pass, why it is slow, why it fails; nothing where nobody has verified."""
     last, wrong, now = known.get("last_pass"), known.get("open_divergences"), time.time()
-    if last is None and wrong is None and known.get("state", "off") == "off":
+    if last is None and not wrong and known.get("state", "off") == "off":
         return []
     found = "findings unknown" if wrong is None else counted(wrong, "open finding")
     passed = "" if last is None else f"last pass {span(max(0.0, now - last['at']))} ago, in {span(last['seconds'])}"

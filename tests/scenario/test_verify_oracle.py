@@ -19,13 +19,13 @@ from tests.polling import wait_until
 from tests.scenario.test_absent_standby import wait_for_standby
 from tests.scenario.test_verify import findings, verify
 
-pytestmark = [pytest.mark.fault, pytest.mark.timeout(7200)]
-
 SOAK_SECONDS = float(os.environ.get("VERIFY_SOAK_SECONDS", "12"))
 """Of passes over a workload that never stops; `VERIFY_SOAK_SECONDS=1800` for the long one."""
 SEED = int(os.environ.get("VERIFY_SEED", "5"))
 ROUNDS = int(os.environ.get("VERIFY_ROUNDS", "1"))
 """Of damage by chance."""
+
+pytestmark = [pytest.mark.fault, pytest.mark.timeout(300 + 5 * SOAK_SECONDS)]
 
 
 def pass_over(shop: Migration, *, patience: float = 0.5) -> Report:

@@ -68,7 +68,7 @@ def keep_writing(database: Database, stop: threading.Event) -> None:
 
 def test_written_all_through_the_copy(migrate: Migrate) -> None:
     """What is committed before the copy's snapshot comes once, by the copy; what is committed later, by the stream."""
-    shop = migrate(LOG, old_schema=FULL + ROWS + "INSERT INTO log (a) SELECT n FROM generate_series(1, 100000) n;")
+    shop = migrate(LOG, old_schema=FULL + ROWS + "INSERT INTO log (a) SELECT n FROM generate_series(1, 40000) n;")
     stop = threading.Event()
     writers = [threading.Thread(target=keep_writing, args=(shop.old, stop)) for _ in range(2)]
     try:
