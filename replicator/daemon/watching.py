@@ -21,7 +21,7 @@ from replicator.daemon.findings import count, passed
 from replicator.daemon.runner import known_error
 from replicator.errors import ReplicatorError
 from replicator.postgres.certificate_state import open_proof_store
-from replicator.postgres.findings import Findings, StoredFinding, StoredRun, open_findings
+from replicator.postgres.findings import Findings, StoredFinding, StoredRun, Told, open_findings
 from replicator.telemetry import CertificateStatus, CheckStatus, VerifyState
 
 if TYPE_CHECKING:
@@ -84,16 +84,17 @@ class FindingsWatch:
         self._status = status
         self._bus = bus
         self._known: list[int] | None = None
+        self._told = Told()
         self._counted_at = 0.0
         self._count_seconds = 0.0
         self._log = structlog.get_logger("replicator.verify").bind(connector=connector.name, feed=FORWARD)
 
     async def run(self) -> None:
         """Until cancelled; what can't be read now is read later."""
-        connector = self._connector
+        connector, dsn = self._connector, upgraded_dsn(self._connector)
         while True:
             try:
-                async with open_findings(upgraded_dsn(connector), connector.name, FORWARD) as findings:
+                async with open_findings(dsn, connector.name, FORWARD, self._told) as findings:
                     assert findings is not None  # the feed has made the tables
                     await self._follow(findings)
             except Exception as error:  # noqa: BLE001 - whatever happens here, the feed goes on

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from replicator.postgres.session import connect
@@ -34,7 +34,7 @@ _FIELDS: Final = (
 )
 _HORIZON: Final = "SELECT pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::text::bigint"
 _CHANGED: Final = f"""
-    SELECT {_FIELDS}, d.changed::text::bigint FROM replicator.divergence AS d
+    SELECT {_FIELDS}, d.opened::text::bigint, d.changed::text::bigint FROM replicator.divergence AS d
     WHERE d.connector = $1::text AND d.feed = $2::text
     AND (d.changed, d.id) > ($3::bigint::text::xid8, $4::bigint)
     ORDER BY d.changed, d.id LIMIT $5::bigint
@@ -85,6 +85,7 @@ class StoredFinding:
         source_key: the aggregate's, on the old side; None where no map has it.
         cause, evidence: why, as far as is known.
         first_seen, last_seen, closed_at: seconds since the epoch; the last is None while it is open.
+        new: of a change: it has been opened since the one before it was told.
 
     """
 
@@ -100,11 +101,7 @@ class StoredFinding:
     first_seen: float
     last_seen: float
     closed_at: float | None
-
-    @property
-    def new(self) -> bool:
-        """Whether it was opened the last time it was seen."""
-        return self.closed_at is None and self.first_seen == self.last_seen
+    new: bool = False
 
     def document(self) -> dict[str, Any]:
         """As JSON."""
@@ -142,20 +139,34 @@ class StoredRun:
     result: Mapping[str, Any]
 
 
+@dataclass
+class Told:
+    """Which changes of findings somebody knows, over the sessions that tell of them.
+
+    Attributes:
+        horizon: transactions below it are known; None before the beginning.
+        seen: of those from it on, what is known to have been opened or changed: transaction and number.
+
+    """
+
+    horizon: int | None = None
+    seen: dict[tuple[int, int], None] = field(default_factory=dict)
+
+
 class Findings:
     """What was found of one feed, over a session of its own.
 
     Args:
         session: on the target, in autocommit.
         connector, feed: whose.
+        told: what the caller knows already, moved on here: a new session goes on where the one before it ended.
 
     """
 
-    def __init__(self, session: AsyncConnection[Any], connector: str, feed: str) -> None:
+    def __init__(self, session: AsyncConnection[Any], connector: str, feed: str, told: Told | None = None) -> None:
         self._session = session
         self._whose = (connector, feed)
-        self._horizon: int | None = None
-        self._seen: dict[tuple[int, int], None] = {}
+        self._told = told or Told()
 
     async def changed(self) -> list[StoredFinding]:
         """What was opened, closed or changed since the last call; at the first one nothing, for that is the beginning.
@@ -165,17 +176,17 @@ class Findings:
 
         """
         ((horizon,),) = await self._fetch(_HORIZON)
-        since, self._horizon = self._horizon, horizon
-        if since is None:
-            self._seen = {(row[-1], row[0]): None for row in await self._since(horizon)}
-            return []
-        try:
-            rows = await self._since(since)
-        except BaseException:
-            self._horizon = since
-            raise
-        found = [_stored(row[:-1]) for row in rows if (row[-1], row[0]) not in self._seen]
-        self._seen = {(row[-1], row[0]): None for row in rows if row[-1] >= horizon}
+        told = self._told
+        rows = await self._since(horizon if told.horizon is None else told.horizon)
+        begun = told.horizon is not None
+        since, seen = told.horizon or 0, told.seen
+        found = [
+            replace(_stored(row[:-2]), new=row[-2] >= since and (row[-2], row[0]) not in seen)
+            for row in rows
+            if begun and (row[-1], row[0]) not in seen
+        ]
+        told.horizon = horizon
+        told.seen = {(xid, row[0]): None for row in rows for xid in row[-2:] if xid >= horizon}
         return found
 
     async def _since(self, xid: int) -> list[tuple[Any, ...]]:
@@ -228,7 +239,9 @@ class Findings:
 
 
 @asynccontextmanager
-async def open_findings(dsn: str, connector: str, feed: str) -> AsyncIterator[Findings | None]:
+async def open_findings(
+    dsn: str, connector: str, feed: str, told: Told | None = None
+) -> AsyncIterator[Findings | None]:
     """What was found of a feed, over a session that ends with the block; None where nobody has verified anything yet.
 
     Raises:
@@ -237,7 +250,7 @@ async def open_findings(dsn: str, connector: str, feed: str) -> AsyncIterator[Fi
     """
     session = await connect(dsn, f"{connector}/{feed}/findings")
     try:
-        yield Findings(session, connector, feed) if await version(session) >= _SINCE else None
+        yield Findings(session, connector, feed, told) if await version(session) >= _SINCE else None
     finally:
         await session.close()
 

@@ -60,6 +60,7 @@ _RECORD: Final = """
         columns = excluded.columns, source_key = excluded.source_key, target_key = excluded.target_key,
         cause = excluded.cause, evidence = excluded.evidence, last_seen = excluded.last_seen, closed_at = NULL,
         first_seen = CASE WHEN d.closed_at IS NULL THEN d.first_seen ELSE excluded.first_seen END,
+        opened = CASE WHEN d.closed_at IS NULL THEN d.opened ELSE excluded.opened END,
         changed = CASE WHEN d.closed_at IS NULL AND d.columns = excluded.columns AND d.cause = excluded.cause
             THEN d.changed ELSE excluded.changed END
     RETURNING d.table_schema, d.table_name, d.key, d.kind, d.columns, d.cause, d.first_seen = d.last_seen

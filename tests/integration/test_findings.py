@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from replicator.postgres.findings import Findings, open_findings
+from replicator.postgres.findings import Findings, Told, open_findings
 from replicator.postgres.verify_state import PostgresVerifyStore, open_verify_store
 from replicator.tables import TableName
 from replicator.verification import Cause, Finding, Kind, Scope
@@ -55,6 +55,34 @@ async def test_what_is_opened_changed_and_closed_is_told_once(store: PostgresVer
     assert {(str(TABLE), "different"): 2} == await findings.open()
     assert {"1", "2"} == {found.key[0] for found in await findings.newest()}
     assert two.id in {found.id for found in await findings.page(after=0, rows=10, is_open=True)}
+
+
+async def test_what_is_seen_twice_between_two_looks_is_new(store: PostgresVerifyStore, findings: Findings) -> None:
+    """However often passes find it, before somebody looks or after: one opening."""
+    assert [] == await told(findings)
+    for cause in (Cause.UNKNOWN, Cause.UNKNOWN, Cause.ROUNDING):
+        await store.record([finding("1", "a", cause=cause)])
+    assert [("1", True, True)] == await told(findings)
+    await store.record([finding("1", "a")])
+    assert [("1", True, False)] == await told(findings)
+
+
+async def test_a_new_session_goes_on_where_the_one_before_it_ended(
+    store: PostgresVerifyStore, upgraded_database: Database
+) -> None:
+    """What happens while nobody can read is told afterwards, once."""
+    known = Told()
+    async with open_findings(upgraded_database.dsn, "shop", "forward", known) as first:
+        assert first is not None
+        assert [] == await told(first)
+        await store.record([finding("1", "a")])
+        assert [("1", True, True)] == await told(first)
+    await store.record([finding("2", "a")])
+    await store.close([one.id for one in await store.divergences("public.users", 0, 1)])
+    async with open_findings(upgraded_database.dsn, "shop", "forward", known) as second:
+        assert second is not None
+        assert [("2", True, True), ("1", False, False)] == await told(second)
+        assert [] == await told(second)
 
 
 async def test_who_commits_late_is_not_missed(

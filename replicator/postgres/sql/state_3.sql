@@ -31,6 +31,7 @@ CREATE TABLE replicator.divergence (
     first_seen timestamptz NOT NULL DEFAULT now(),
     last_seen timestamptz NOT NULL DEFAULT now(),
     closed_at timestamptz,              -- it was equal then; NULL: open
+    opened xid8 NOT NULL DEFAULT pg_current_xact_id(),  -- which transaction opened it last
     changed xid8 NOT NULL DEFAULT pg_current_xact_id(), -- which transaction opened, closed or changed it last
     UNIQUE (connector, feed, mapping, table_schema, table_name, kind, key)
 );
