@@ -12,10 +12,10 @@ from tests.scenario.test_verify_load import assert_nothing_found, pass_over
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
-PASSES = 3
+PASSES = {"capture-json": 3, "debezium-json": 1}
 
 
-@pytest.mark.parametrize("way", ["capture-json", "debezium-json"])
+@pytest.mark.parametrize("way", PASSES)
 def test_verified_through_kafka(pipeline: MakePipeline, way: Way) -> None:
     """Rows that come and go every few milliseconds are no findings; what is damaged meanwhile is one, by name."""
     made = pipeline(
@@ -30,7 +30,7 @@ def test_verified_through_kafka(pipeline: MakePipeline, way: Way) -> None:
     shop.streaming()
     shop.old.execute("INSERT INTO hot SELECT n, 'quiet' FROM generate_series(100, 120) n")
     with hot_keys.hot_keys(shop.old, 5, pause=0.01):
-        for _ in range(PASSES):
+        for _ in range(PASSES[way]):
             assert_nothing_found(shop, pass_over(shop))
         shop.upgraded.execute("UPDATE hot SET v = 'damaged' WHERE id = 110; DELETE FROM hot WHERE id = 111")
         pass_over(shop)
