@@ -7,29 +7,10 @@ import pytest
 
 from tests.fix_migration import Migrate, Migration
 from tests.scenario.test_verify import findings, verify
-from tests.scenario.test_verify_kinds import OLD, TABLES, TRANSFORMS, UPGRADED
+from tests.scenario.test_verify_kinds import DAMAGE, OLD, TABLES, TRANSFORMS, UPGRADED
 
 pytestmark = [pytest.mark.timeout(400)]
 
-DAMAGE = """
-    UPDATE orders SET notes = notes[2:] || notes[1] WHERE body = 'body 7';
-    DELETE FROM order_tags WHERE order_id = (SELECT id FROM orders WHERE body = 'body 8') AND tag = 'a';
-    INSERT INTO order_tags (order_id, tag) SELECT id, 'new' FROM orders WHERE body = 'body 9';
-    INSERT INTO order_tags (order_id, tag) VALUES ('00000000-0000-0000-0000-000000000001', 'orphan');
-    INSERT INTO orders (id, body) VALUES ('00000000-0000-0000-0000-000000000002', 'nobody knows it');
-    UPDATE orders SET follows = NULL WHERE body = 'body 11';
-    UPDATE shipments SET order_id = (SELECT order_id FROM shipments WHERE id = 1) WHERE id = 2;
-    INSERT INTO parties VALUES (8, 'person', 'a deleted one'), (9001, 'other', 'nobodys');
-    DELETE FROM parties WHERE id = 102;
-    UPDATE parties SET kind = 'firm' WHERE id = 5;
-    INSERT INTO drafts (id, title) VALUES (3.5, 'filtered');
-    UPDATE drafts SET seen = seen + interval '1 microsecond' WHERE id = 4.5;
-    DELETE FROM words WHERE ctid = (SELECT min(ctid) FROM words WHERE draft_id = 5.5 AND word = 'twice');
-    INSERT INTO words VALUES (7.50, 'twice');
-    INSERT INTO lines (draft_id, line) VALUES (1000.5, 'orphan');
-    DELETE FROM clicks WHERE ctid = (SELECT min(ctid) FROM clicks);
-    UPDATE readings SET value = '1.0000001' WHERE place = 'place 3' AND at = '2024-01-04';
-"""
 ROWS = """
     SELECT 'orders', o::text, o.xmin::text FROM orders o UNION ALL SELECT 'order_tags', t::text, xmin::text
     FROM order_tags t UNION ALL SELECT 'shipments', s::text, xmin::text FROM shipments s UNION ALL
