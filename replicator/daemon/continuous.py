@@ -10,7 +10,6 @@ Nothing that happens here ends the feed. What fails is shown in the status, and 
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -24,7 +23,7 @@ from replicator.daemon.certifying import issue_certificate
 from replicator.daemon.checking import result_document, run_checks
 from replicator.daemon.databases import FORWARD, old_dsn, upgraded_dsn
 from replicator.daemon.investigating import open_investigator
-from replicator.daemon.runner import known_error
+from replicator.daemon.runner import known_error, pauses
 from replicator.daemon.verifying import Proven, report_document
 from replicator.engine.verify.investigate import ExplainingStore
 from replicator.engine.verify.pace import Brake, Latencies, Pace, Signals
@@ -94,13 +93,13 @@ class ContinuousVerification:
             reached: returns once the feed has applied everything before an LSN, and streams.
 
         """
-        pauses = self._pauses()
+        left = self._pauses()
         try:
             while True:
                 failed = await self._attempt(Proven(reached))
                 if failed.passes:
-                    pauses = self._pauses()
-                await self._pause(failed.error, next(pauses))
+                    left = self._pauses()
+                await self._pause(failed.error, next(left))
         finally:
             self._status.state = VerifyState.OFF
 
@@ -187,11 +186,7 @@ class ContinuousVerification:
         await asyncio.sleep(seconds)
 
     def _pauses(self) -> Iterator[float]:
-        """Doubled each time, with jitter."""
-        pause = self._connector.apply.retry.initial.total_seconds()
-        while True:
-            yield pause * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, no secret
-            pause = min(pause * 2, RETRY_MAX_SECONDS)
+        return pauses(self._connector.apply.retry.initial.total_seconds(), RETRY_MAX_SECONDS)
 
     # -- how fast ------------------------------------------------------------------------------------------------------
 

@@ -94,11 +94,7 @@ class ConnectorRunner:
             await asyncio.wait_for(self.stop.wait(), seconds)
 
     def _pauses(self) -> Iterator[float]:
-        """Doubled each time up to the maximum; each between a half and the whole, so that a crowd spreads out."""
-        pause = self._retry.initial.total_seconds()
-        while True:
-            yield pause * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, no secret
-            pause = min(pause * 2, self._retry.max.total_seconds())
+        return pauses(self._retry.initial.total_seconds(), self._retry.max.total_seconds())
 
     def _long(self, began: float) -> bool:
         return time.monotonic() - began > max(60.0, 2 * self._retry.max.total_seconds())
@@ -115,6 +111,14 @@ def known_error(error: Exception, log: structlog.stdlib.BoundLogger) -> Replicat
         places = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
         log.error("unexpected error", error_type=type(unforeseen).__qualname__, traceback=places)
     return known
+
+
+def pauses(initial: float, longest: float) -> Iterator[float]:
+    """Seconds between attempts: doubled each time; each between a half and the whole, so that a crowd spreads out."""
+    pause = initial
+    while True:
+        yield pause * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, no secret
+        pause = min(pause * 2, longest)
 
 
 def principal(error: Exception) -> tuple[ReplicatorError, Exception | None]:
