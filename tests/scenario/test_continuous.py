@@ -165,7 +165,7 @@ def test_a_slow_database_brakes_it(migrate: Migrate, make_database: MakeDatabase
     wait_until(suffers, PATIENCE)
     metrics = daemon.metrics()
     assert (1, True) == (metrics[braked], metrics[limit] < 100_000)
-    assert daemon.process.logged("verification slows down")
+    wait_until(lambda: daemon.process.logged("verification slows down"), PATIENCE)
     proxy.delay_seconds = 0.0
     lowest = metrics[limit]
 

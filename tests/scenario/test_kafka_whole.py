@@ -60,7 +60,9 @@ def test_sixty_four_partitions_of_which_sixty_are_idle(pipeline: MakePipeline) -
     shop.catch_up()
     shop.same_tables("parts")
     begun = "SELECT count(*), count(*) FILTER (WHERE next_offset > 0) FROM replicator.partition"
-    assert [(64, 4)] == [tuple(row) for row in shop.upgraded.execute(begun)]
+    ((known, used),) = shop.upgraded.execute(begun)
+    assert 64 == known
+    assert used in range(1, 5), "the topic's name is in the keys, so two of the four may share a partition"
 
     daemon.kill()
     assert made.captures[-1].running

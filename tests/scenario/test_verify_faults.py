@@ -97,7 +97,7 @@ def test_killed_it_goes_on_where_it_was(filled: Migration) -> None:
     filled.old.execute("INSERT INTO pairs SELECT n / 10, 'b' || n, 'v' FROM generate_series(1, 20000) n")
     filled.catch_up()
     filled.upgraded.execute("DELETE FROM pairs WHERE b IN ('b100', 'b19000'); UPDATE plain SET name = 'x' WHERE id = 9")
-    process = filled.command("verify", "FILE", "--json", "--rate", "4000", "--table", "public.pairs")
+    process = filled.command("verify", "FILE", "--json", "--rate", "2000", "--table", "public.pairs")
     wait_until(lambda: any(row[0] is not None for row in filled.upgraded.execute(SAVED)), 60)
     process.kill()
     ((saved,),) = filled.upgraded.execute(SAVED)
@@ -183,7 +183,7 @@ def test_a_database_goes_away(
     )
     shop.streaming()
     shop.catch_up()
-    process = shop.command("verify", "FILE", "--json", "--rate", "3000", "--table", "public.pairs")
+    process = shop.command("verify", "FILE", "--json", "--rate", "1000", "--table", "public.pairs")
     wait_until(lambda: any(row[0] is not None for row in shop.upgraded.execute(SAVED)), 60)
     server = databases[side].server
     server.kill()
