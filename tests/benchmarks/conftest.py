@@ -14,6 +14,7 @@ from tests.fix_postgres import new_server
 SETTINGS: Final = {
     "shared_buffers": "512MB",
     "max_wal_size": "16GB",
+    "min_wal_size": "2GB",  # files of WAL that a checkpoint leaves are used again, and made by nobody
     "checkpoint_timeout": "1h",  # a checkpoint in one contender's time and not in the other's would decide
     "autovacuum": "off",  # likewise; the benchmarks vacuum between their phases
     "wal_sender_timeout": "60s",

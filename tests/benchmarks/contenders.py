@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn, Protocol
 
 import psutil
+import psycopg
 import pytest
 from psycopg import sql
 
@@ -20,7 +21,8 @@ from tests.fix_postgres import Database
 
 START_SECONDS_MAX: Final = 60.0
 DRAIN_SECONDS_MAX: Final = 120.0
-POLL_SECONDS: Final = 0.005
+POLL_SECONDS: Final = 0.01
+_LET_GO_SECONDS: Final = 0.3
 _pause = threading.Event().wait
 
 
@@ -192,7 +194,8 @@ class Drain:
     Attributes:
         seconds: from the start of its replication session to the moment that the target has all.
         cold_seconds: likewise from the command to start.
-        cpu_seconds: CPU time by process: the walsender, the backends (or apply worker) on the target, the daemon.
+        cpu_seconds: CPU time within `seconds` by process: the walsender, the backends (or apply worker) on the target,
+            the daemon.
 
     """
 
@@ -209,16 +212,18 @@ def drain(contender: Contender, source: Database, phase: int) -> Drain:
     """Start a contender on its backlog, wait until the row `phase` is visible on the target, and stop it.
 
     The session's start is what pg_stat_activity says of the walsender on its slot: the same clock and the same moment
-    for both, whatever it takes a process to come up.
+    for both, whatever it takes a process to come up. It stops when its slot has let go of the backlog.
     """
     wait_until_free(source, contender.slot)
     cold = time.time()
     contender.start()
     walsender: tuple[int, float] | None = None
+    before = None
     deadline = time.monotonic() + DRAIN_SECONDS_MAX
     with source.connect(autocommit=True) as there, contender.target.connect(autocommit=True) as here:
         while here.execute("SELECT 1 FROM public.finished WHERE phase = %s", [phase]).fetchone() is None:
             if walsender is None:
+                before = contender.cpu_seconds()
                 walsender = there.execute(
                     "SELECT pid, extract(epoch FROM backend_start)::float8 FROM pg_stat_activity "
                     "WHERE pid = (SELECT active_pid FROM pg_replication_slots WHERE slot_name = %s)",
@@ -235,9 +240,33 @@ def drain(contender: Contender, source: Database, phase: int) -> Drain:
             "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
         ).fetchall()
         cpu = {"walsender": _cpu_seconds(walsender[0]), "target": sum(_cpu_seconds(pid) for (pid,) in writers)}
-    daemon = contender.cpu_seconds()
+        daemon = contender.cpu_seconds()
+        if daemon is not None and before is not None:
+            cpu["daemon"] = daemon - before
+        _let_go(contender, there)
     contender.stop()
-    return Drain(done - walsender[1], done - cold, cpu if daemon is None else cpu | {"daemon": daemon})
+    return Drain(done - walsender[1], done - cold, cpu)
+
+
+def _let_go(contender: Contender, there: psycopg.Connection[Any]) -> None:
+    """Wait until the slot needs no more WAL of the backlog.
+
+    Its next session would begin with decoding all of it again, and whoever had confirmed less would pay for it.
+    """
+    deadline = time.monotonic() + DRAIN_SECONDS_MAX
+    (end,) = there.execute("SELECT pg_current_wal_insert_lsn()").fetchone() or (None,)
+    # The slot moves to where it can begin again, once it is confirmed past a record that a checkpoint writes.
+    asked = 0.0
+    while there.execute(
+        "SELECT 1 FROM pg_replication_slots WHERE slot_name = %s AND restart_lsn < %s", [contender.slot, end]
+    ).fetchone():
+        if time.monotonic() > deadline:
+            contender.fail("its slot holds the backlog for ever")
+        if time.monotonic() > asked + _LET_GO_SECONDS:
+            there.execute("CHECKPOINT")
+            asked = time.monotonic()
+        contender.check()
+        _pause(POLL_SECONDS)
 
 
 def _cpu_seconds(pid: int) -> float:
