@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from replicator.demo.kafka_parts.fetch import Parts
-from replicator.demo.kafka_parts.process import JavaServer, answers, class_path, properties
+from replicator.demo.kafka_parts.process import QUICK_JVM, JavaServer, answers, class_path, properties
 from replicator.demo.loopback import HOST, free_port
 
 Protocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
@@ -48,6 +48,7 @@ class KafkaServer(JavaServer):
         listeners: further listeners, each with its security protocol; every one gets a port (`address`)
         home: a directory that stays, in place of a temporary one
         heap: the JVM's `-Xmx`
+        jvm: its other options
     """
 
     title = "Kafka"
@@ -60,9 +61,10 @@ class KafkaServer(JavaServer):
         listeners: Mapping[str, Protocol] | None = None,
         home: Path | None = None,
         heap: str = "256m",
+        jvm: Sequence[str] = QUICK_JVM,
     ) -> None:
         self._options = class_path(parts)
-        super().__init__(home=home, heap=heap)
+        super().__init__(home=home, heap=heap, jvm=jvm)
         self._protocols: dict[str, str] = {_PLAIN: "PLAINTEXT", **(listeners or {})}
         self._ports = {name: free_port() for name in (*self._protocols, "CONTROLLER")}
         self._settings = _SETTINGS | dict(settings or {})

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from replicator.demo.kafka_parts.fetch import Parts
 from replicator.demo.kafka_parts.pins import Component
-from replicator.demo.kafka_parts.process import JavaServer, class_path, properties
+from replicator.demo.kafka_parts.process import QUICK_JVM, JavaServer, class_path, properties
 from replicator.demo.kafka_parts.rest import ConnectRest
 from replicator.demo.loopback import HOST, free_port
 
@@ -40,6 +40,7 @@ class ConnectServer(JavaServer):
         exactly_once: `exactly.once.source.support`: fences a former worker's tasks, by transactions
         home: a directory that stays, in place of a temporary one
         heap: the JVM's `-Xmx`
+        jvm: its other options
     """
 
     title = "Kafka Connect"
@@ -54,10 +55,11 @@ class ConnectServer(JavaServer):
         exactly_once: bool = True,
         home: Path | None = None,
         heap: str = "384m",
+        jvm: Sequence[str] = QUICK_JVM,
     ) -> None:
         self._options = class_path(parts)
         folders = [str(parts.folder(plugin)) for plugin in PLUGINS]
-        super().__init__(home=home, heap=heap)
+        super().__init__(home=home, heap=heap, jvm=jvm)
         self.port = free_port()
         self.rest = ConnectRest(f"http://{HOST}:{self.port}")
         named = {f"{store}.storage.topic": f"{group}-{store}" for store in ("offset", "config", "status")}

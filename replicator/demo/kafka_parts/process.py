@@ -26,7 +26,7 @@ STOP_SECONDS_MAX = 20.0
 POLL_SECONDS = 0.05
 
 # Quick to start and small, for minutes of work, not for days.
-_JVM = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xss512k", "-Djava.awt.headless=true")
+QUICK_JVM = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xss512k", "-Djava.awt.headless=true")
 # What a JVM says before it starts what we asked for; nothing of ours depends on what the user's shell sets for Java.
 _FOREIGN = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "CLASSPATH")
 
@@ -53,7 +53,7 @@ class JavaServer(ABC):
     title: ClassVar[str]
     java_min: ClassVar[int] = JAVA_MIN
 
-    def __init__(self, *, home: Path | None = None, heap: str) -> None:
+    def __init__(self, *, home: Path | None = None, heap: str, jvm: Sequence[str] = QUICK_JVM) -> None:
         found = find_java(self.java_min)
         if found is None:
             raise PartsError(
@@ -62,6 +62,7 @@ class JavaServer(ABC):
         self.java = found
         self.host = HOST
         self.heap = heap
+        self._jvm = jvm
         self._process: subprocess.Popen[bytes] | None = None
         self._seen = 0
         self._given = home is not None
@@ -115,7 +116,7 @@ class JavaServer(ABC):
         arguments = self._arguments()
         with (self.home / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [self.java.program, f"-Xmx{self.heap}", *_JVM, *arguments],
+                [self.java.program, f"-Xmx{self.heap}", *self._jvm, *arguments],
                 cwd=self.home,
                 env={name: value for name, value in os.environ.items() if name not in _FOREIGN},
                 stdin=subprocess.DEVNULL,
