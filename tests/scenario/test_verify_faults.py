@@ -94,17 +94,17 @@ SAVED = "SELECT progress->'public.pairs'->>'after' FROM replicator.verification 
 
 def test_killed_it_goes_on_where_it_was(filled: Migration) -> None:
     """A run that is killed in the middle is resumed: what it had found and counted stays, and nothing counts twice."""
-    filled.old.execute("INSERT INTO pairs SELECT n / 10, 'b' || n, 'v' FROM generate_series(1, 20000) n")
+    filled.old.execute("INSERT INTO pairs SELECT n / 10, 'b' || n, 'v' FROM generate_series(1, 60000) n")
     filled.catch_up()
     filled.upgraded.execute("DELETE FROM pairs WHERE b IN ('b100', 'b19000'); UPDATE plain SET name = 'x' WHERE id = 9")
-    process = filled.command("verify", "FILE", "--json", "--rate", "2000", "--table", "public.pairs")
+    process = filled.command("verify", "FILE", "--json", "--rate", "8000", "--table", "public.pairs")
     wait_until(lambda: any(row[0] is not None for row in filled.upgraded.execute(SAVED)), 60)
     process.kill()
     ((saved,),) = filled.upgraded.execute(SAVED)
     document = verify(filled, "--table", "public.pairs", code=1)
 
     assert document["resumed"]
-    assert [("public.pairs", 20000, 2, 0)] == [
+    assert [("public.pairs", 60000, 2, 0)] == [
         (one["table"], one["rows"], one["missing"], one["extra"]) for one in document["tables"]
     ], saved
     assert {key for _, key, _, _, _ in findings(filled)} == {("10", "b100"), ("1900", "b19000")}
@@ -176,14 +176,15 @@ def test_a_database_goes_away(
     databases = {side: make_database(make_server())}
     shop = migrate(
         TABLES,
-        old_schema="INSERT INTO pairs SELECT n / 10, 'b' || n, 'v' FROM generate_series(1, 20000) n",
+        # More than is read ahead until the first of it is saved.
+        old_schema="INSERT INTO pairs SELECT n / 10, 'b' || n, 'v' FROM generate_series(1, 60000) n",
         options="backfill: {chunk_rows: 500}",
         old=databases.get("old"),
         upgraded=databases.get("upgraded"),
     )
     shop.streaming()
     shop.catch_up()
-    process = shop.command("verify", "FILE", "--json", "--rate", "1000", "--table", "public.pairs")
+    process = shop.command("verify", "FILE", "--json", "--rate", "8000", "--table", "public.pairs")
     wait_until(lambda: any(row[0] is not None for row in shop.upgraded.execute(SAVED)), 60)
     server = databases[side].server
     server.kill()
@@ -195,7 +196,7 @@ def test_a_database_goes_away(
     document = verify(shop, "--table", "public.pairs", code=0)
 
     assert document["resumed"]
-    assert [20000] == [one["rows"] for one in document["tables"]]
+    assert [60000] == [one["rows"] for one in document["tables"]]
 
 
 def test_all_of_it_is_missing(filled: Migration) -> None:

@@ -130,8 +130,3 @@ def test_without_a_limit_it_brakes_from_what_it_reads() -> None:
 
     assert brake.rate is None
     assert not brake.braked
-
-
-def test_a_limit_is_kept_within_the_second() -> None:
-    """What is read at once is no more than the limit allows in a second, but never a few rows at a time."""
-    assert [10_000, 1_500, 500] == [Pace(limit).chunk(10_000) for limit in (None, 1_500.0, 20.0)]

@@ -33,8 +33,6 @@ UNLIMITED_FLOOR: Final = 500.0
 """Rows a second, at least, where the connector names no rate."""
 LEARNT: Final = 3
 """Seconds with samples before a kind of statement has a usual time."""
-CHUNK_ROWS_MIN: Final = 500
-"""Less in one statement isn't kinder to a server."""
 REMEMBERED: Final = 60
 SPACING: Final = 5.0
 """Seconds between two samples that are kept, once there are enough: five minutes of slowness become usual, not five
@@ -58,12 +56,6 @@ class Pace:
         self.limit = rows_per_second_max
         self.rows = 0
         self._free_at = time.monotonic()
-
-    def chunk(self, rows_max: int) -> int:
-        """How many rows to read at once: a limit of rows a second is kept within the second, not over a minute."""
-        if self.limit is None:
-            return rows_max
-        return min(rows_max, max(CHUNK_ROWS_MIN, int(self.limit)))
 
     async def spend(self, rows: int) -> None:
         """Say that so many rows were read; returns when the next ones may be."""

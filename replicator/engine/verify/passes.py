@@ -216,10 +216,10 @@ class MappingPasses:
             while more or in_hand:
                 while more and len(in_hand) < self._chunks.ahead:
                     if not self._sampled(after):
-                        after = await self._chunks.end(after, self._pace.chunk(self._rows))
+                        after = await self._chunks.end(after, self._rows)
                         more = after is not None
                         continue
-                    read = await self._chunks.read(after, self._pace.chunk(self._rows))
+                    read = await self._chunks.read(after, self._rows)
                     in_hand.append((read, asyncio.ensure_future(self._chunks.rest(read))))
                     await self._pace.spend(read.count)
                     after, more = read.last, read.last is not None
