@@ -19,6 +19,8 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
+from replicator.ports import SourceSnapshot
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
     from pathlib import Path
@@ -259,14 +261,11 @@ class Answer:
     more: bool = False
 
 
-class CheckSnapshot(Protocol):
+class CheckSnapshot(SourceSnapshot, Protocol):
     """One REPEATABLE READ snapshot, in which nothing can be written."""
 
-    insert_lsn: int
-    """Everything visible in it lies before."""
-
-    text: str
-    """xmin:xmax:xip."""
+    async def export(self) -> str:
+        """A name by which other sessions of this database take this snapshot, as long as it is open."""
 
     async def ask(self, query: str, rows_max: int, timeout_seconds: float) -> Answer:
         """Run somebody's query: one statement that returns rows. Names are looked up in pg_catalog and public.
@@ -283,11 +282,6 @@ class CheckSnapshot(Protocol):
             ReplicatorError: as `ask`.
 
         """
-
-    async def count_before(
-        self, table: Table, by: tuple[str, ...], after: Key | None, rows: int, *, upto: Key | None = None
-    ) -> Key | None:
-        """See `ports.SourceSnapshot`."""
 
     async def orphans(
         self, rule: ForeignKeyRule, after: Key | None, upto: Key | None, rows_max: int
@@ -315,14 +309,41 @@ class CheckSnapshot(Protocol):
 class CheckReader(Protocol):
     """Reads one database for checks, on connections of its own."""
 
-    def checking(self) -> AbstractAsyncContextManager[CheckSnapshot]:
-        """One snapshot; ends with the block."""
+    def checking(
+        self, visible: Collection[int] = (), *, exported: str | None = None
+    ) -> AbstractAsyncContextManager[CheckSnapshot]:
+        """One snapshot; ends with the block.
+
+        Args:
+            visible: as in `ports.Reader.snapshot`.
+            exported: the name of another session's, which is taken.
+
+        """
 
     async def barrier(self) -> int:
         """See `verification.VersionedReader`."""
 
     async def rules(self, tables: Collection[Table]) -> Rules:
         """What the database demands of these tables by itself, each in order of names."""
+
+
+@dataclass(frozen=True)
+class Standstill:
+    """Both databases at one position: the target is what the feed makes of all that the source shows, and no more.
+
+    Attributes:
+        source, target: read by nobody else.
+        position: LSN of the source; what the target shows was committed before it.
+
+    """
+
+    source: CheckSnapshot
+    target: CheckSnapshot
+    position: int
+
+
+StandStill = Callable[[], AbstractAsyncContextManager["Standstill | str"]]
+"""Takes both databases at one position, until the block ends; a text says why that can't be."""
 
 
 class CheckStore(Protocol):

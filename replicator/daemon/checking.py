@@ -9,6 +9,7 @@ from replicator.assess import Finding, Level
 from replicator.checks import CheckResult, Severity, SqlRule, SuiteRule
 from replicator.config import SlotStream
 from replicator.daemon.databases import FORWARD, old_dsn, upgraded_dsn
+from replicator.daemon.standing import AskedStanding, open_readers
 from replicator.engine.checks.looks import Ends, refuse_shapes
 from replicator.engine.checks.run import OF_THE_CHECK, CheckRun, Wanted
 from replicator.errors import ReplicatorError
@@ -21,6 +22,7 @@ from replicator.postgres.session import conninfo_for_reading
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from replicator.checks import StandStill
     from replicator.config import Check, Connector
     from replicator.daemon.verifying import Checks
     from replicator.daemon.verifying import Wanted as WantedRun
@@ -37,6 +39,7 @@ async def run_checks(
     mappings: Sequence[Mapping],
     reached: Reached,
     *,
+    stand: StandStill | None,
     report: Report | None = None,
     counts: bool = True,
     whole: bool = True,
@@ -48,6 +51,7 @@ async def run_checks(
         connector: its file.
         mappings: that are looked at.
         reached: see `verification.Reached`.
+        stand: see `checks.StandStill`; None where the feed can't stand still.
         report: of a verification of these mappings that has just finished.
         counts: it was complete: its counts explain the rows.
         whole: these are all mappings: the business's own rules are looked at too.
@@ -57,13 +61,8 @@ async def run_checks(
         ReplicatorError: CONNECTION, RESOURCES; one of the check itself leaves that check undecided.
 
     """
-    readers = [
-        PostgresCheckReader(dsn, f"{connector.name}/checks", connector=connector.name, feed=FORWARD, connections_max=1)
-        for dsn in (old_dsn(connector), upgraded_dsn(connector))
-    ]
-    source, target = readers
-    try:
-        ends = Ends(source, target, reached, patience_seconds, shows_whole_transactions(connector, mappings))
+    async with open_readers(connector) as (source, target):
+        ends = Ends(source, target, reached, patience_seconds, shows_whole_transactions(connector, mappings), stand)
         wanted = Wanted(
             mappings,
             [_rule(one) for one in connector.checks if one.great_expectations is None] if whole else (),
@@ -72,9 +71,6 @@ async def run_checks(
         )
         reading = partial(conninfo_for_reading, upgraded_dsn(connector), f"{connector.name}/expectations")
         results = await CheckRun(ends, suite_runner(reading)).run(wanted)
-    finally:
-        for reader in readers:
-            await reader.close()
     async with open_proof_store(upgraded_dsn(connector), connector.name, FORWARD) as store:
         await store.record(results, None if report is None else report.run)
     return results
@@ -129,6 +125,7 @@ def checks_of(connector: Connector, wanted: WantedRun) -> Checks:
             connector,
             mappings,
             reached,
+            stand=asked_to_stand(connector),
             report=report,
             counts=complete,
             whole=not wanted.tables,
@@ -137,6 +134,11 @@ def checks_of(connector: Connector, wanted: WantedRun) -> Checks:
         report.checks[:] = map(result_document, results)
 
     return check
+
+
+def asked_to_stand(connector: Connector) -> StandStill | None:
+    """Both databases at one position, with the help of the running daemon; a log has no such position."""
+    return AskedStanding(connector).both if isinstance(connector.stream, SlotStream) else None
 
 
 def shows_whole_transactions(connector: Connector, mappings: Sequence[Mapping]) -> bool:

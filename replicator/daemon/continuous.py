@@ -36,6 +36,7 @@ from replicator.telemetry import Trouble, VerifyState, lag_of
 from replicator.verification import Scope
 
 if TYPE_CHECKING:
+    from replicator.checks import StandStill
     from replicator.config import Connector
     from replicator.mapping import Mappings
     from replicator.telemetry import FeedStatus
@@ -71,12 +72,14 @@ class ContinuousVerification:
         connector: its file.
         mappings: of the forward feed.
         status: the feed's.
+        stand: see `checks.StandStill`; None where the feed can't.
 
     """
 
-    def __init__(self, connector: Connector, mappings: Mappings, status: FeedStatus) -> None:
+    def __init__(self, connector: Connector, mappings: Mappings, status: FeedStatus, stand: StandStill | None) -> None:
         self._connector = connector
         self._mappings = mappings
+        self._stand = stand
         self._feed = status
         self._status = status.verify
         self._interval = connector.verify.interval.total_seconds()
@@ -161,7 +164,7 @@ class ContinuousVerification:
             status.pass_began, status.next_at = time.time(), None
             status.state = VerifyState.VERIFYING
             report = await verification.run()
-            results = await run_checks(connector, self._mappings.all, reached, report=report)
+            results = await run_checks(connector, self._mappings.all, reached, stand=self._stand, report=report)
             report.checks[:] = map(result_document, results)
             await verification.finish(report, report_document(report))
             await store.forget(KEPT_DAYS)

@@ -27,6 +27,7 @@ from replicator.daemon.parts import Parts, open_parts
 from replicator.daemon.repairing import RepairDesk
 from replicator.daemon.requests import LetterWatch, RequestDesk
 from replicator.daemon.schema import SchemaGuard
+from replicator.daemon.standing import STAND, StandingDesk
 from replicator.daemon.streaming import Streaming, StreamingOptions, unless_stopped
 from replicator.daemon.watching import VerificationBeside
 from replicator.engine.apply import Applier
@@ -224,7 +225,9 @@ class _Session:
                 await parts.intake.may_copy_again(resync.find(table))  # refused, or unknown: before anything is done
             return "; ".join([await self._copy_again(table, resync, streaming) for table in tables])
 
-        desk = self._desk(feed, copy_again)
+        # What several partitions bring has no order in which anything could stand still.
+        standing = None if parts.intake.group else StandingDesk(parts, feed, source)
+        desk = self._desk(feed, copy_again, standing)
         letters = LetterWatch(upgraded_dsn(connector), connector.name, feed)
         streaming = Streaming(
             feed,
@@ -238,7 +241,7 @@ class _Session:
             watch=self._schema.run,
             keep=parts.target.keep_leading if parts.intake.group else None,
             follow=letters.run if parts.intake.group else None,
-            verify=None if until_caught_up else VerificationBeside(connector, self._mappings, self._whole).run,
+            verify=None if until_caught_up else self._verification(standing).run,
         )
         await self._enter(State.CATCHING_UP)
         try:
@@ -256,15 +259,24 @@ class _Session:
             proves=parts.intake.proves,
         )
 
-    def _desk(self, feed: Feed, copy_again: Callable[[Sequence[str]], Awaitable[str]]) -> RequestDesk:
+    def _verification(self, standing: StandingDesk | None) -> VerificationBeside:
+        stand = None if standing is None else standing.both
+        return VerificationBeside(self._parts.connector, self._mappings, self._whole, stand)
+
+    def _desk(
+        self, feed: Feed, copy_again: Callable[[Sequence[str]], Awaitable[str]], standing: StandingDesk | None
+    ) -> RequestDesk:
         parts = self._parts
+        jobs = RepairDesk(parts, self._mappings, feed, self._digests, self._status).jobs
+        if standing is not None:
+            jobs[STAND] = standing.job
         return RequestDesk(
             upgraded_dsn(parts.connector),
             parts.connector.name,
             FORWARD,
             feed,
             resync=copy_again,
-            jobs=RepairDesk(parts, self._mappings, feed, self._digests, self._status).jobs,
+            jobs=jobs,
         )
 
     async def _copy_again(self, table: str, resync: Resync, streaming: Streaming) -> str:

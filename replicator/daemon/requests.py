@@ -42,6 +42,10 @@ class Tell:
         self._request = request
         self._told_at = -TELL_SECONDS
 
+    async def told(self) -> Mapping[str, Any]:
+        """What was said last, by either side."""
+        return await self._jobs.detail(self._request) or {}
+
     async def __call__(self, detail: Mapping[str, Any], *, last: bool = False) -> None:
         """Say it; what came of it (`last`) in any case."""
         now = time.monotonic()

@@ -26,6 +26,7 @@ from replicator.telemetry import CertificateStatus, CheckStatus, VerifyState
 
 if TYPE_CHECKING:
     from replicator.certificate import Assessment
+    from replicator.checks import StandStill
     from replicator.config import Connector
     from replicator.mapping import Mappings
     from replicator.telemetry import Bus, ConnectorStatus, VerifyStatus
@@ -49,14 +50,17 @@ class VerificationBeside:
         connector: its file.
         mappings: of the forward feed.
         status: the connector's.
+        stand: see `checks.StandStill`; None where the feed can't.
 
     """
 
-    def __init__(self, connector: Connector, mappings: Mappings, status: ConnectorStatus) -> None:
+    def __init__(
+        self, connector: Connector, mappings: Mappings, status: ConnectorStatus, stand: StandStill | None
+    ) -> None:
         self._watch = FindingsWatch(connector, mappings, status.forward.verify, status.bus)
         self._passes: ContinuousVerification | None = None
         if connector.verify.continuous:
-            self._passes = ContinuousVerification(connector, mappings, status.forward)
+            self._passes = ContinuousVerification(connector, mappings, status.forward, stand)
             status.forward.verify.state = VerifyState.WAITING
 
     async def run(self, reached: Reached) -> None:

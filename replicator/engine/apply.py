@@ -12,17 +12,18 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from replicator.engine.derive import AggregateReader, derive, nothing, single
+from replicator.engine.reduced import deleted, joined, key_at, together
 from replicator.engine.translation import translated
 from replicator.errors import ReplicatorError
-from replicator.events import ChangeEvent, Key, Op, Values
+from replicator.events import ChangeEvent, Key, Op
 from replicator.planner import order_writes, plan_multiset, plan_outcomes, plan_rows, plan_truncate
 from replicator.reduction import Reduced, Reducer, Segment
-from replicator.runs import Rows
 from replicator.writes import Write, WriteAction
 
 if TYPE_CHECKING:
@@ -104,6 +105,8 @@ class Applier:
         deletes_last: foreign keys act on deletes, so they wait.
         transforms: whether any mapping runs a user's function.
         transform_seconds: how long they have run so far.
+        ahead: how often something has been written from a snapshot of the source, which may show more than the feed
+            has passed.
 
     """
 
@@ -118,6 +121,17 @@ class Applier:
         self.deletes_last = False
         self.transforms = any(mapping.function is not None for mapping in mappings.all)
         self.transform_seconds = 0.0
+        self.ahead = 0
+        self._view: SourceSnapshot | None = None
+
+    @contextmanager
+    def viewing(self, snapshot: SourceSnapshot) -> Iterator[None]:
+        """Read the source in this snapshot, which sees all that is applied meanwhile."""
+        self._view = snapshot
+        try:
+            yield
+        finally:
+            self._view = None
 
     def targets_of(self, event: ChangeEvent) -> list[Table]:
         """The target tables of an event's mapping."""
@@ -132,6 +146,7 @@ class Applier:
 
     def raise_floor(self, lsn: int, mapping: Mapping | None = None) -> None:
         """Rows born before `lsn` may already be on the target: something wrote from a snapshot taken before it."""
+        self.ahead += 1
         if mapping is None:
             self._floor = max(self._floor, lsn)
         else:
@@ -198,17 +213,17 @@ class Applier:
         prepared.xids |= reduced.xids
 
     def _plan_same_shape(self, reduced: Reduced, first: int) -> list[Write]:
-        inserts = _together(reduced, Op.INSERT, reduced.inserts.values())
-        upserts = _together(reduced, Op.UPDATE, reduced.upserts.values())
+        inserts = together(reduced, Op.INSERT, reduced.inserts.values())
+        upserts = together(reduced, Op.UPDATE, reduced.upserts.values())
         if inserts and not self._plain(reduced.mapping, first):
-            inserts, upserts = (), _joined(reduced, [inserts, upserts])
+            inserts, upserts = (), joined(reduced, [inserts, upserts])
         return plan_rows(
             reduced.mapping,
             reduced.relation,
             inserts=inserts,
             upserts=upserts,
             updates=list(reduced.updates.values()),
-            deletes=_deleted(reduced),
+            deletes=deleted(reduced),
         )
 
     def _plan_transformed(self, reduced: Reduced, first: int) -> list[Write]:
@@ -288,12 +303,26 @@ class Applier:
 
     async def _read(self, wanted: dict[Mapping, set[Key]], xids: Collection[int]) -> list[Write]:
         writes: list[Write] = []
-        async with self._reader.snapshot(xids) as snapshot:
+        async with self._snapshot(xids) as snapshot:
             for mapping, keys in wanted.items():
                 aggregates, absent = await self._aggregates.by_key(snapshot, mapping, keys)
                 writes.extend(self.plan_aggregates(mapping, aggregates, absent))
-                self.raise_floor(snapshot.insert_lsn, mapping)
+                self._written_from(snapshot, mapping)
         return writes
+
+    @asynccontextmanager
+    async def _snapshot(self, xids: Collection[int]) -> AsyncIterator[SourceSnapshot]:
+        if self._view is not None:
+            yield self._view
+            return
+        async with self._reader.snapshot(xids) as snapshot:
+            yield snapshot
+
+    def _written_from(self, snapshot: SourceSnapshot, mapping: Mapping) -> None:
+        ahead = self.ahead
+        self.raise_floor(snapshot.insert_lsn, mapping)
+        if snapshot is self._view:
+            self.ahead = ahead
 
     def plan_aggregates(
         self, mapping: Mapping, aggregates: Sequence[SourceAggregate], absent: Sequence[Key] = ()
@@ -324,7 +353,7 @@ class Applier:
                     (mapping,) = self.mappings.named((write.mapping,))
                     # The planned write, unlike the translated one, holds the source's keys.
                     at = tuple(planned.columns.index(name) for name in mapping.target.key)
-                    keys = (_key_at(planned.rows[place], at) for place in result.missing)
+                    keys = (key_at(planned.rows[place], at) for place in result.missing)
                     missing.setdefault(mapping, set()).update(key for key in keys if key is not None)
         return missing
 
@@ -346,10 +375,10 @@ class Applier:
 
     async def _rederive(self, tx: TargetTransaction, mapping: Mapping, xids: Collection[int], applied: Applied) -> None:
         """All aggregates again: a child table was truncated, and no event says whose rows those were."""
-        async with self._reader.snapshot(xids) as snapshot:
+        async with self._snapshot(xids) as snapshot:
             async for aggregates in self._all(snapshot, mapping):
                 await self._execute(tx, self.plan_aggregates(mapping, aggregates), applied)
-            self.raise_floor(snapshot.insert_lsn, mapping)
+            self._written_from(snapshot, mapping)
 
     async def _all(self, snapshot: SourceSnapshot, mapping: Mapping) -> AsyncIterator[list[SourceAggregate]]:
         root, after = mapping.root, None
@@ -360,32 +389,6 @@ class Applier:
             if upto is None:
                 return
             after = upto
-
-
-def _together(reduced: Reduced, op: Op, others: Collection[Values]) -> Sequence[Values]:
-    """The rows of all runs of one kind, and others."""
-    found: list[Iterable[Values]] = [run.rows for run in reduced.runs if run.op is op]
-    return _joined(reduced, [*found, others] if others else found) if found else list(others)
-
-
-def _joined(reduced: Reduced, parts: Sequence[Iterable[Values]]) -> Sequence[Values]:
-    return Rows.join(parts, len(reduced.relation.columns))
-
-
-def _deleted(reduced: Reduced) -> Sequence[Key]:
-    """The keys that are gone."""
-    runs = [run.rows for run in reduced.runs if run.op is Op.DELETE]
-    if not runs:
-        return list(reduced.deletes)
-    at = [reduced.relation.positions[name] for name in reduced.mapping.root.key]
-    found = [rows.pick(at) for rows in runs]
-    return cast("Sequence[Key]", Rows.join([*found, reduced.deletes] if reduced.deletes else found, len(at)))
-
-
-def _key_at(row: Values, at: tuple[int, ...]) -> Key | None:
-    values = [row[place] for place in at]
-    key = tuple(value for value in values if isinstance(value, bytes))
-    return key if len(key) == len(at) else None
 
 
 def _oldest(events: Sequence[ChangeEvent]) -> int:

@@ -20,16 +20,16 @@ from replicator.engine.apply import Applier
 from replicator.engine.cuts import Cuts
 from replicator.engine.lane import Lane, LaneSettings
 from replicator.engine.letters import LetterDesk
+from replicator.engine.log_guard import LogGuard
 from replicator.engine.pace import Pace
 from replicator.engine.parking import Parking, parked_by
 from replicator.engine.recent import RecentTransactions
 from replicator.engine.retries import DRAIN_SECONDS
 from replicator.engine.spread import Spread
 from replicator.engine.unique import UniqueResolver
-from replicator.errors import ErrorKind, ReplicatorError
-from replicator.events import Batch, Position, Relation
+from replicator.errors import ReplicatorError
+from replicator.events import Batch, Position
 from replicator.reduction import ReshapedError
-from replicator.runs import parts_of, xids_of
 
 if TYPE_CHECKING:
     from replicator.copies import BackfillStore, ChunkTarget, MultisetCut
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from replicator.telemetry import FeedStatus
 
 _NUDGE_SECONDS: Final = 0.5  # an idle source is asked for its position this often, while lanes wait for it
-_VISIBLE_SECONDS: Final = 30.0
 _PING_SECONDS: Final = 15.0  # a third of the sessions' idle_in_transaction_session_timeout, and some
 
 
@@ -96,9 +95,7 @@ class Feed:
         self._status = status
         self._mappings = mappings
         self._cuts = Cuts(cuts)
-        self._since = 0
         self._known = 0
-        self._whole: dict[int, Relation] = {}
         self.recent = RecentTransactions()
         self.applier = self._applier = Applier(mappings, reader)
         self.resolver = self._resolver = UniqueResolver(self._applier, mappings, reader, rows, store)
@@ -180,6 +177,28 @@ class Feed:
         await self._work.put(carry_out)
         return await done
 
+    async def stand(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Carry out work, while no batch is in hand, that may take and apply batches itself (`next`, `apply`).
+
+        All that it has taken must be applied, in order, when it ends. What it raises ends the session.
+        """
+        done = asyncio.Event()
+
+        async def carry_out() -> None:
+            try:
+                await work()
+            finally:
+                done.set()
+
+        await self._work.put(carry_out)
+        await done.wait()
+
+    async def next(self) -> Batch:
+        """The batch that comes next; a call that is cancelled takes none."""
+        batch = await asyncio.shield(self._taking)
+        self._taking = asyncio.ensure_future(self._take())
+        return batch
+
     # -- the session -------------------------------------------------------------------------------------------------
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -197,6 +216,8 @@ class Feed:
                 await lane.abandon()
 
     _lanes: Sequence[Lane] = ()
+    _taking: asyncio.Task[Batch]
+    _guard: LogGuard
 
     async def _take_over(self, stop: asyncio.Event) -> None:
         checkpoints = await self._target.take_over(self._settings.lanes)
@@ -208,8 +229,9 @@ class Feed:
         # the feed began, which the slot still holds: nothing is confirmed that not every lane has passed.
         begun = await source.start(min(known) if len(known) == len(positions) else None)
         # Rows born before this moment may have been written from a snapshot by whoever held the feed before.
-        self._since = await source.head()
-        self._applier.raise_floor(self._since)
+        since = await source.head()
+        self._applier.raise_floor(since)
+        self._guard = LogGuard(self._reader, self._mappings, since)
         self._applier.expect_rows(await self._store.caught_up_lsn())
         letters = await self._target.dead_letters()
         self._parking = parking = Parking(self._mappings, source, letters)
@@ -240,17 +262,16 @@ class Feed:
     async def _loop(self, stop: asyncio.Event) -> None:
         stopping = asyncio.ensure_future(stop.wait())
         working = asyncio.ensure_future(self._work.get())
-        taking = asyncio.ensure_future(self._take())
+        self._taking = asyncio.ensure_future(self._take())
         try:
             while True:
-                awaited = {taking, stopping, working}
+                awaited = {self._taking, stopping, working}
                 if self._lanes[0].in_transaction:  # until its end there is no time for work
                     awaited.remove(working)
                 await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED, timeout=_PING_SECONDS)
-                if taking.done():
-                    batch = taking.result()
-                    await self._apply(batch)
-                    taking = asyncio.ensure_future(self._take())
+                if self._taking.done():
+                    await self.apply(self._taking.result())
+                    self._taking = asyncio.ensure_future(self._take())
                 elif self._lanes[0].in_transaction:
                     await self._lanes[0].ping()
                 if working.done() and not self._lanes[0].in_transaction:
@@ -258,28 +279,24 @@ class Feed:
                     working = asyncio.ensure_future(self._work.get())
                 if stopping.done():
                     break
-            await self._level(taking)
+            await self._level()
         finally:
-            for task in (taking, stopping, working):
+            for task in (self._taking, stopping, working):
                 task.cancel()
-            await asyncio.gather(taking, stopping, working, return_exceptions=True)
+            await asyncio.gather(self._taking, stopping, working, return_exceptions=True)
         await self._spread.align()
         self._confirm()
 
-    async def _level(self, taking: asyncio.Task[Batch]) -> None:
+    async def _level(self) -> None:
         """Go on up to where the furthest lane began, if a stop came before that: a kill leaves lanes apart."""
         clock = asyncio.get_running_loop().time
         until = clock() + DRAIN_SECONDS
-        try:
-            while not self._spread.level and clock() < until:
-                self._source.nudge()
-                await asyncio.wait([taking], timeout=_NUDGE_SECONDS)
-                if taking.done():
-                    await self._apply(taking.result())
-                    taking = asyncio.ensure_future(self._take())
-        finally:
-            taking.cancel()
-            await asyncio.gather(taking, return_exceptions=True)
+        while not self._spread.level and clock() < until:
+            self._source.nudge()
+            await asyncio.wait([self._taking], timeout=_NUDGE_SECONDS)
+            if self._taking.done():
+                await self.apply(self._taking.result())
+                self._taking = asyncio.ensure_future(self._take())
 
     async def _take(self) -> Batch:
         settings, rows = self._settings, self._settings.batch_rows_max
@@ -287,7 +304,13 @@ class Feed:
             rows = self._pace.rows(rows)
         return await self._source.take(rows, settings.batch_bytes_max)
 
-    async def _apply(self, batch: Batch) -> None:
+    async def apply(self, batch: Batch) -> None:
+        """Apply a batch; for work that `stand` carries out, and for the session itself.
+
+        Raises:
+            ReplicatorError: as `run` says; the session ends with it.
+
+        """
         before = self._applier.transform_seconds
         try:
             await self._apply_batch(batch)
@@ -300,8 +323,7 @@ class Feed:
         self._cuts.drop(batch)
         self.recent.note(batch)
         if self._settings.visible_first and batch.events:
-            await self._see(batch)
-            await self._check_whole(batch)
+            await self._guard.check(batch)
         await self._check_shapes(batch)
         if len(self._lanes) == 1:
             await self._lanes[0].apply(batch)
@@ -332,54 +354,6 @@ class Feed:
                 self._applier.reducer.accept(reshaped.relation)
             else:
                 return
-
-    async def _see(self, batch: Batch) -> None:
-        """Wait until the source shows what the batch does.
-
-        Raises:
-            ReplicatorError: TIMEOUT, when it doesn't for long.
-
-        """
-        try:
-            async with (
-                asyncio.timeout(_VISIBLE_SECONDS),
-                self._reader.snapshot(xids_of(batch.events)),
-            ):
-                return
-        except TimeoutError:
-            raise ReplicatorError(
-                f"the source doesn't show a transaction of the log, {_VISIBLE_SECONDS:.0f} s after it came from there",
-                kind=ErrorKind.TIMEOUT,
-                hint="Nothing of this batch was applied. Either a synchronous standby doesn't answer, or the topics "
-                "are another database's, or were filled before this one was restored: compare old.dsn with Debezium's",
-            ) from None
-
-    async def _check_whole(self, batch: Batch) -> None:
-        """Whoever fills a log may leave columns out: a row that was written since this session began has them all.
-
-        Raises:
-            ReplicatorError: SCHEMA, naming the columns that would silently stay as they are.
-
-        """
-        for part in {id(part.relation): part for part in parts_of(batch.events)}.values():
-            relation = part.relation
-            if id(relation) in self._whole or part.transaction.commit_lsn <= self._since:
-                continue
-            mapping, side = self._mappings.by_source[relation.table]
-            lacking = [name for name in mapping.columns if name not in relation.positions]
-            if lacking and mapping.function is None:
-                table = (await self._reader.catalog()).tables.get(side.table.name)
-                left_out = [name for name in lacking if table is not None and name in table.by_name]
-                if left_out:
-                    raise ReplicatorError(
-                        f"the records of {relation.table} lack {', '.join(left_out)}, which the table has",
-                        kind=ErrorKind.SCHEMA,
-                        table=str(relation.table),
-                        column=left_out[0],
-                        hint="Nothing of this batch was applied. Have the producer write them (column.include.list, "
-                        "column.exclude.list), or leave them out of the mapping (drop)",
-                    )
-            self._whole[id(relation)] = relation
 
     def _confirm(self) -> None:
         """Report the lowest position that all lanes have committed for good."""

@@ -114,10 +114,13 @@ class PostgresCheckReader(PostgresVersionedReader):
     snapshots = CheckSnapshot
 
     @asynccontextmanager
-    async def checking(self) -> AsyncIterator[CheckSnapshot]:
+    async def checking(
+        self, visible: Collection[int] = (), *, exported: str | None = None
+    ) -> AsyncIterator[CheckSnapshot]:
         """One snapshot, in which nothing can be written."""
-        async with self.versioned() as snapshot:
+        async with self.snapshot(visible, exported=exported) as snapshot:
             assert isinstance(snapshot, CheckSnapshot)
+            snapshot.feed = self._feed
             yield snapshot
 
     async def rules(self, tables: Collection[Table]) -> Rules:

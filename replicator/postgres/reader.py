@@ -38,10 +38,12 @@ _SESSION: Final = (
     # Keys differ in number and place from call to call: a generic plan for ten keys would serve ten thousand.
     "SET plan_cache_mode = 'force_custom_plan'; SET jit = 'off'"
 )
-# One message: the snapshot is the SELECT's, and the LSN is read after it. On a standby the newest LSN that may be
-# visible is the newest received.
-_BEGIN: Final[LiteralString] = """
-    BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
+_BEGIN: Final[LiteralString] = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
+_IMPORT: Final[LiteralString] = "SET TRANSACTION SNAPSHOT {};"
+_EXPORT: Final = "SELECT pg_catalog.pg_export_snapshot()"
+# One message with BEGIN: the snapshot is the SELECT's, and the LSN is read after it. On a standby the newest LSN that
+# may be visible is the newest received.
+_LOOK: Final[LiteralString] = """
     SELECT pg_catalog.pg_current_snapshot()::text,
         CASE WHEN pg_catalog.pg_is_in_recovery()
             THEN greatest(pg_catalog.pg_last_wal_receive_lsn(), pg_catalog.pg_last_wal_replay_lsn())
@@ -154,6 +156,11 @@ class PostgresSnapshot:
         query = range_sql.holds(table, tuple(columns[place] for place in at), where)
         return [found == b"t" for (found,) in await self._read(table, query, texts)]
 
+    async def export(self) -> str:
+        """A name by which other sessions take this snapshot, as long as it is open."""
+        with driver_errors("exporting a snapshot"):
+            return await _one(await self._connection.execute(_EXPORT))
+
     async def _read(self, table: Table, query: sql.Composed, parameters: list[Any]) -> list[Values]:
         with driver_errors(f"reading {table.name}"):
             cursor = AsyncRawCursor(self._connection)
@@ -191,13 +198,18 @@ class PostgresReader:
         self._closed = False
 
     @asynccontextmanager
-    async def snapshot(self, visible: Collection[int] = ()) -> AsyncIterator[PostgresSnapshot]:
-        """A snapshot in which the transactions `visible` (32-bit xids, 0 is passed over) have become visible."""
+    async def snapshot(
+        self, visible: Collection[int] = (), *, exported: str | None = None
+    ) -> AsyncIterator[PostgresSnapshot]:
+        """A snapshot in which the transactions `visible` (32-bit xids, 0 is passed over) have become visible.
+
+        With `exported`, the one that another session has exported by this name.
+        """
         async with self._connection() as connection:
             waiting = {xid for xid in visible if xid}
             delay = DELAY_MIN
             while True:
-                snapshot, insert_lsn = await self._begin(connection)
+                snapshot, insert_lsn = await self._begin(connection, exported)
                 waiting = unseen(waiting, snapshot)
                 if not waiting:
                     break
@@ -315,11 +327,13 @@ class PostgresReader:
             raise
         return connection
 
-    async def _begin(self, connection: AsyncConnection[Any]) -> tuple[str, int]:
+    async def _begin(self, connection: AsyncConnection[Any], exported: str | None) -> tuple[str, int]:
         """Open the transaction; returns its snapshot as text, and the LSN after it."""
+        taken = sql.SQL("") if exported is None else sql.SQL(_IMPORT).format(sql.Literal(exported))
         with driver_errors("reading the source"):
-            cursor = await connection.execute(_BEGIN, prepare=False)
-            cursor.nextset()
+            cursor = await connection.execute(sql.SQL(_BEGIN) + taken + sql.SQL(_LOOK), prepare=False)
+            while cursor.nextset():
+                pass
             row = await cursor.fetchone()
         assert row is not None
         return str(row[0]), int(row[1])

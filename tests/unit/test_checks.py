@@ -198,3 +198,19 @@ def test_a_sequence_is_behind_at_its_columns_value(
 ) -> None:
     """The next value must lie past the column's, in the direction in which it counts."""
     assert behind is SequenceState(upcoming, increment, furthest).behind
+
+
+def test_what_never_stands_still_is_decided_at_one_position() -> None:
+    """Equal there once: it agrees. Wrong only when two standstills say so, the second time with what they show."""
+    judge = judged(look(1, 2, 3))
+    judge.prove({"a": group(4)}, {"a": group(4)})
+    assert (1, (), {}) == (judge.agreed, judge.undecided, judge.wrong)
+    judge = judged(look(1, 2, 3))
+    judge.prove({"a": group(4)}, {"a": group(5)})
+    judge.prove({"a": group(6)}, {"a": group(6)})
+    assert (1, (), {}) == (judge.agreed, judge.undecided, judge.wrong)
+    judge = judged(look(1, 2, 3))
+    judge.prove({"a": group(4)}, {"a": group(5)})
+    assert {} == judge.wrong
+    judge.prove({"a": group(6)}, {})
+    assert ({"a": (group(6), group())}, ()) == (judge.wrong, judge.undecided)

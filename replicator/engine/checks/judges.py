@@ -20,6 +20,8 @@ from typing import Final
 
 AGREEING: Final = 6
 """Looks that must agree with the first one before something is wrong."""
+AGREEING_STANDING: Final = 2
+"""Looks at both sides at one position that must find a row wrong; one that finds it equal is enough."""
 AGREEING_AFTER_MOVES: Final = 3
 """Looks that must find a row equal which was seen to move, none of them finding it wrong in between."""
 
@@ -60,6 +62,7 @@ class _Standing:
     wrong: int = 0
     equal: int = 0
     moved: bool = False
+    wrong_standing: int = 0
 
 
 class PairJudge:
@@ -101,6 +104,20 @@ class PairJudge:
                     self.wrong[name] = (before, target)
                 else:
                     self.agreed += 1
+
+    def prove(self, source: Mapping[Name, Group], target: Mapping[Name, Group]) -> None:
+        """Take into account what both sides show at one position: what is open is decided, whether it moves or not."""
+        for name, standing in list((self._open or {}).items()):
+            assert self._open is not None
+            one, other = source.get(name, Counter()), target.get(name, Counter())
+            if self._near(one, other):
+                del self._open[name]
+                self.agreed += 1
+                continue
+            standing.wrong_standing += 1
+            if standing.wrong_standing >= AGREEING_STANDING:
+                del self._open[name]
+                self.wrong[name] = (one, other)
 
     def _decided(self, standing: _Standing, before: Group, target: Group, after: Group, look: PairLook) -> bool:
         if before != after or look.held:

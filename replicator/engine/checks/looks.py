@@ -3,6 +3,8 @@
     pairs    the source's query, at S ▸ wait until S is applied ▸ the target's query ▸ the source's query again
     rows     wait until what is committed now is applied ▸ the target's query
 
+A pair whose rows never stand still is looked at where the feed stands still, if it can: both queries at one position.
+
 Every query has a snapshot of its own, as short as the query.
 """
 
@@ -21,7 +23,7 @@ from replicator.engine.checks.judges import AGREEING, PairJudge, PairLook, RowsJ
 from replicator.errors import ErrorKind, ReplicatorError
 
 if TYPE_CHECKING:
-    from replicator.checks import Answer, CheckReader, SqlRule
+    from replicator.checks import Answer, CheckReader, SqlRule, StandStill
     from replicator.events import Values
     from replicator.tables import Column
     from replicator.verification import Reached
@@ -33,6 +35,9 @@ KEYS_MAX: Final = 20
 AGREEING_WHOLE: Final = 2
 """Looks that must agree with the first one where the target shows whole transactions of the source only."""
 LOOKS_MIN: Final = 12
+STANDING_AT: Final = (2, 7, 12)
+"""After how many looks that decided not all, the feed is asked to stand still."""
+STANDING_LOOKS: Final = 3
 PAUSE_INITIAL: Final = 0.02  # seconds
 PAUSE_MAX: Final = 1.0
 
@@ -56,6 +61,7 @@ class Ends:
         reached: see `verification.Reached`.
         patience_seconds: what never stands still for so long is undecided.
         whole: the target shows whole transactions of the source only.
+        stand: takes both at one position; None where the feed can't stand still.
 
     """
 
@@ -64,6 +70,7 @@ class Ends:
     reached: Reached
     patience_seconds: float = 20.0
     whole: bool = False
+    stand: StandStill | None = None
 
     async def caught_up(self) -> int:
         """Wait until everything that is committed on the source now is applied; returns that position."""
@@ -107,7 +114,7 @@ async def look_at_pair(rule: SqlRule, ends: Ends) -> Found:
     turns = Turns(ends.patience_seconds)
     answers: Answers | None = None
     judge = PairJudge()
-    position = None
+    position, why = None, ""
     while True:
         async with ends.source.checking() as snapshot:
             before = await snapshot.ask(rule.old, ROWS_MAX, rule.timeout_seconds)
@@ -126,10 +133,45 @@ async def look_at_pair(rule: SqlRule, ends: Ends) -> Found:
         _refuse_size(before, found, after)
         one, other, again = (answers.grouped(each) for each in (before, found, after))
         judge.see(PairLook(one, other, again, xmin, barrier, held))
+        if judge.undecided and ends.stand is not None and turns.taken + 1 in STANDING_AT:
+            stood, why = await _stand(rule, ends.stand, answers, judge)
+            position = stood or position
         # What only moves can't make a rule right that is proven wrong.
         enough = bool(judge.wrong) and not judge.suspects
         if not judge.undecided or not await turns.another(enough=enough):
-            return _pair_result(rule, judge, answers, position)
+            return _pair_result(rule, judge, answers, position, why)
+
+
+async def _stand(rule: SqlRule, stand: StandStill, answers: Answers, judge: PairJudge) -> tuple[int | None, str]:
+    """Decide what is open at one position; returns that, or why there is none."""
+    assert rule.old is not None
+    assert rule.upgraded is not None
+    position = None
+    for _ in range(STANDING_LOOKS):
+        async with stand() as still:
+            if isinstance(still, str):
+                return position, still
+            asking = (
+                still.source.ask(rule.old, ROWS_MAX, rule.timeout_seconds),
+                still.target.ask(rule.upgraded, ROWS_MAX, rule.timeout_seconds),
+            )
+            old, upgraded = _answered(await asyncio.gather(*asking, return_exceptions=True))
+            held = await still.target.deferred() > 0
+            position = still.position
+        _refuse_size(old, upgraded)
+        if not held:
+            judge.prove(answers.grouped(old), answers.grouped(upgraded))
+        if not judge.undecided:
+            break
+    return position, ""
+
+
+def _answered(answers: Sequence[Answer | BaseException]) -> list[Answer]:
+    """What was asked at once, when all have ended."""
+    for one in answers:
+        if isinstance(one, BaseException):
+            raise one
+    return [one for one in answers if not isinstance(one, BaseException)]
 
 
 def refuse_shapes(*sides: Sequence[Column]) -> None:
@@ -154,7 +196,7 @@ def _refuse_size(*answers: Answer) -> None:
         )
 
 
-def _pair_result(rule: SqlRule, judge: PairJudge, answers: Answers, position: int) -> Found:
+def _pair_result(rule: SqlRule, judge: PairJudge, answers: Answers, position: int, why: str) -> Found:
     total = judge.agreed + len(judge.wrong) + len(judge.undecided)
     wrong = {answers.label(*groups): groups for groups in judge.wrong.values()}
     if wrong:
@@ -176,6 +218,7 @@ def _pair_result(rule: SqlRule, judge: PairJudge, answers: Answers, position: in
         message = (
             f"{len(judge.undecided):,} of {total:,} rows never stood still" if answers.keyed else "never stood still"
         )
+        message += f", nor could the feed: {why}" if why else ""
         return Found(ok=None, message=message, position=position)
     return Found(ok=True, message=f"{total:,} rows agree" if answers.keyed else "agrees", position=position)
 
