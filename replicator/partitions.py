@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from replicator.records import Decoded, Record, RegistrySchema
+    from replicator.records import Decoded, Record, RegistrySchema, RowChanges
 
 Partition = tuple[str, int]
 """Topic and number."""
@@ -57,6 +57,19 @@ class RecordDecoder(Protocol):
 
         Raises:
             ReplicatorError: as `decode`, of the first record.
+
+        """
+
+
+    def decode_rows(self, records: Sequence[Record]) -> list[Decoded | RowChanges]:
+        """Likewise, in the least time: changes of one kind that follow each other come as one. Those don't say what
+        Debezium's transaction metadata does, nor may a change among them that comes alone.
+
+        Args:
+            records: of one partition, at least one.
+
+        Raises:
+            ReplicatorError: as `decode_run`.
 
         """
 

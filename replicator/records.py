@@ -5,10 +5,13 @@ Record ──codec (Debezium's envelope, JSON or Avro)──▶ RowChange | Tran
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from itertools import repeat
+from typing import NamedTuple, overload
 
 from replicator.events import Op, Relation, Values
+from replicator.runs import Origins, Rows
 from replicator.tables import TableName
 
 
@@ -64,6 +67,52 @@ class RowChange(NamedTuple):
     order: int | None = None
     sequence: tuple[int, int] | None = None
     table_order: int | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RowChanges(Sequence[RowChange]):
+    """What consecutive records of one topic say: changes of one kind, of rows of one relation. Not what
+    `RowChange.transaction`, `order` and `table_order` say: those are None.
+
+    Attributes:
+        op: what happened to each; never TRUNCATE.
+        relation: the rows' shape.
+        rows: the new ones; of a DELETE the old ones. An UPDATE has no old ones.
+        whole: no value is UNCHANGED.
+        origins: of each.
+        sequences: of each, as `RowChange.sequence`.
+
+    """
+
+    op: Op
+    relation: Relation
+    rows: Rows
+    whole: bool
+    origins: Origins
+    sequences: Sequence[tuple[int, int] | None]
+
+    def __len__(self) -> int:
+        """How many."""
+        return len(self.sequences)
+
+    def __iter__(self) -> Iterator[RowChange]:
+        """One after the other."""
+        befores: Iterable[Values | None] = repeat(None)
+        afters: Iterable[Values | None] = self.rows
+        if self.op is Op.DELETE:
+            befores, afters = afters, befores
+        nothing = repeat(None)
+        told = (*self.origins, nothing, nothing, self.sequences)
+        return map(RowChange, repeat(self.op), repeat(self.relation), befores, afters, *told)
+
+    @overload
+    def __getitem__(self, at: int) -> RowChange: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[RowChange]: ...
+
+    def __getitem__(self, at: int | slice) -> RowChange | list[RowChange]:
+        """One change, or several."""
+        return list(self)[at]
 
 
 class TransactionMark(NamedTuple):

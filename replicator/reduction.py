@@ -223,7 +223,8 @@ class Reducer:
             fates = (reduced.inserts, reduced.upserts, reduced.updates, reduced.deletes, reduced.fetches)
             if not all(keys.isdisjoint(fate if len(at) > 1 else (key for (key,) in fate)) for fate in fates):
                 return None
-        reduced.runs = runs
+        # A snapshot's row replaces whatever is there.
+        reduced.runs = [run.as_update() if run.op is Op.READ else run for run in runs]
         return reduced
 
 

@@ -11,14 +11,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from itertools import chain, count, repeat
-from typing import TYPE_CHECKING, Any, Final, overload
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, overload
 
-from replicator.events import ChangeEvent, Op
+from replicator.events import ChangeEvent, Op, Transaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from replicator.events import Relation, Transaction, Value, Values
+    from replicator.events import Relation, Value, Values
 
 _new_event: Final[Callable[[Iterable[Any]], ChangeEvent]] = partial(tuple.__new__, ChangeEvent)
 
@@ -115,6 +115,10 @@ class Run(Sequence[ChangeEvent]):
         self.size = size
         self._length = len(rows)
 
+    def as_update(self) -> Run:
+        """The same rows, to be written whether they are there or not."""
+        return Run(Op.UPDATE, self.relation, self.rows, self.transaction, first=self.first, size=self.size)
+
     def __len__(self) -> int:
         """The number of changes."""
         return self._length
@@ -145,6 +149,68 @@ class Run(Sequence[ChangeEvent]):
         first = self.first + at.indices(len(self))[0]
         size = self.size * len(rows) // max(len(self), 1)
         return Run(self.op, self.relation, rows, self.transaction, first=first, size=size)
+
+
+class Origins(NamedTuple):
+    """Where changes of a log come from: as `Transaction` has it, of each.
+
+    Attributes:
+        xids, lsns, times: in parallel.
+
+    """
+
+    xids: Sequence[int]
+    lsns: Sequence[int]
+    times: Sequence[float]
+
+    def part(self, at: slice) -> Origins:
+        """Of consecutive ones."""
+        return Origins(self.xids[at], self.lsns[at], self.times[at])
+
+
+class LogRun(Run):
+    """Consecutive changes of one kind in one partition of a log: each is a transaction of its own, and they are
+    numbered one after the other.
+
+    Attributes:
+        transaction: the last one's, with the highest LSN of all.
+        origins: of each.
+        number: `Transaction.at` of the first.
+
+    """
+
+    __slots__ = ("number", "origins")
+
+    def __init__(self, op: Op, relation: Relation, rows: Rows, origins: Origins, *, number: int, size: int) -> None:
+        last = Transaction(origins.xids[-1], max(origins.lsns), origins.times[-1], number + len(rows) - 1)
+        super().__init__(op, relation, rows, last, first=1, size=size)
+        self.origins = origins
+        self.number = number
+
+    def __iter__(self) -> Iterator[ChangeEvent]:
+        """The events."""
+        befores: Iterable[Values | None] = repeat(None)
+        afters: Iterable[Values | None] = self.rows
+        if self.op is Op.DELETE:
+            befores, afters = afters, befores
+        transactions = map(Transaction, *self.origins, count(self.number))
+        fields = zip(repeat(self.op), repeat(self.relation), befores, afters, transactions, repeat(1))
+        return map(_new_event, fields)
+
+    @overload
+    def __getitem__(self, at: int) -> ChangeEvent: ...
+    @overload
+    def __getitem__(self, at: slice) -> LogRun: ...
+
+    def __getitem__(self, at: int | slice) -> ChangeEvent | LogRun:
+        """An event; or consecutive ones, a run again, with its share of the size."""
+        if not isinstance(at, slice):
+            place = range(len(self))[at]
+            return next(iter(self[place : place + 1]))
+        rows = self.rows[at]
+        first = at.indices(len(self))[0]
+        size = self.size * len(rows) // max(len(self), 1)
+        return LogRun(self.op, self.relation, rows, self.origins.part(at), number=self.number + first, size=size)
 
 
 class Events(Sequence[ChangeEvent]):
@@ -189,4 +255,20 @@ def parts_of(events: Sequence[ChangeEvent]) -> Sequence[ChangeEvent | Run]:
 
 def xids_of(events: Sequence[ChangeEvent]) -> set[int]:
     """The transactions of a batch's events."""
-    return {part.transaction.xid for part in parts_of(events)}
+    found: set[int] = set()
+    for part in parts_of(events):
+        if isinstance(part, LogRun):
+            found.update(part.origins.xids)
+        else:
+            found.add(part.transaction.xid)
+    return found
+
+
+def oldest_of(events: Sequence[ChangeEvent]) -> int:
+    """The lowest LSN of a batch, of which there is one event at least: where the stream has no order by LSN, any event
+    may have it.
+    """
+    if events[0].transaction.at is None:
+        return events[0].transaction.commit_lsn
+    parts = parts_of(events)
+    return min([min(one.origins.lsns) if isinstance(one, LogRun) else one.transaction.commit_lsn for one in parts])

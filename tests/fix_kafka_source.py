@@ -9,11 +9,12 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # exported, not in __all__
 
+from replicator.codecs.debezium.grouping import grouped
 from replicator.config import KafkaStream
 from replicator.errors import ErrorKind, ReplicatorError
 from replicator.events import Batch, ChangeEvent, Op, Relation
 from replicator.kafka.source import KafkaSource
-from replicator.records import Beat, Decoded, Message, Record, RegistrySchema, RowChange, TransactionMark
+from replicator.records import Beat, Decoded, Message, Record, RegistrySchema, RowChange, RowChanges, TransactionMark
 from replicator.tables import TableName
 from tests.fix_group import GroupMember, MakeGroupWorld, PostgresGroupWorld
 from tests.fix_kafka import Kafka
@@ -75,6 +76,9 @@ class PlainDecoder:
                     raise
                 break
         return read
+
+    def decode_rows(self, records: Sequence[Record]) -> list[Decoded | RowChanges]:
+        return grouped(self.decode_run(records))
 
 
 class Refusing(PlainDecoder):

@@ -24,6 +24,7 @@ from replicator.errors import ReplicatorError
 from replicator.events import ChangeEvent, Key, Op
 from replicator.planner import order_writes, plan_multiset, plan_outcomes, plan_rows, plan_truncate
 from replicator.reduction import Reduced, Reducer, Segment
+from replicator.runs import oldest_of
 from replicator.writes import Write, WriteAction
 
 if TYPE_CHECKING:
@@ -182,7 +183,7 @@ class Applier:
         """
         if not events:
             return []
-        first = _oldest(events) if plain else 0
+        first = oldest_of(events) if plain else 0
         return [self._prepare(segment, first) for segment in self.reducer.split(events)]
 
     def _prepare(self, segment: Segment, first: int) -> Prepared:
@@ -389,10 +390,3 @@ class Applier:
             if upto is None:
                 return
             after = upto
-
-
-def _oldest(events: Sequence[ChangeEvent]) -> int:
-    """The lowest LSN of a batch: where the stream has no order by LSN, any event may have it."""
-    if events[0].transaction.at is None:
-        return events[0].transaction.commit_lsn
-    return min(event.transaction.commit_lsn for event in events)

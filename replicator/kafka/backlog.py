@@ -6,13 +6,15 @@ Sizes are an estimate of memory in bytes, so the events' Python objects are coun
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections import deque
 from dataclasses import dataclass, field
-from itertools import accumulate, groupby
+from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from replicator.events import Batch, Op, Position
 from replicator.kafka.offsets import parse_mark
 from replicator.kafka.replays import Sequences
+from replicator.runs import Events, LogRun
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from replicator.kafka.offsets import Yielded
     from replicator.kafka.replays import Mark
     from replicator.partitions import Partition
+    from replicator.runs import Run
     from replicator.tables import TableName
 
 
@@ -76,12 +79,87 @@ class Reading:
         return next_offset if self.late is None else min(next_offset, self.late.offset)
 
 
+@dataclass(slots=True, eq=False)
+class _Part:
+    """Consecutive events of one partition, that wait.
+
+    Attributes:
+        reading: the partition.
+        events: as they are given out.
+        offsets: what is to be read after each.
+        marks: what is known of the order up to each.
+        sizes: estimated memory of each; of a run only when it is cut: till then the whole's is known.
+        size: of all.
+
+    """
+
+    reading: Reading
+    events: list[ChangeEvent] | LogRun = field(default_factory=list)
+    offsets: list[int] = field(default_factory=list)
+    marks: list[Mark | None] = field(default_factory=list)
+    sizes: list[int] | None = None
+    size: int = 0
+
+    def number(self, at: int) -> int:
+        """Of an event's transaction."""
+        events = self.events
+        return events.number + at if isinstance(events, LogRun) else events[at].transaction.at or 0
+
+    def numbers(self) -> Sequence[int]:
+        """Of all."""
+        events = self.events
+        if isinstance(events, LogRun):
+            return range(events.number, events.number + len(events))
+        return [event.transaction.at or 0 for event in events]
+
+    def before(self, number: int) -> int:
+        """How many belong to transactions before this one."""
+        events = self.events
+        if isinstance(events, LogRun):
+            return min(max(0, number - events.number), len(events))
+        return bisect_left(events, number, key=lambda event: event.transaction.at or 0)
+
+    def times(self) -> Sequence[float]:
+        """When they were committed."""
+        events = self.events
+        return events.origins.times if isinstance(events, LogRun) else [one.transaction.commit_time for one in events]
+
+    def fitting(self, size: int) -> int:
+        """How many of the first take at most so much."""
+        if self.sizes is None:
+            assert isinstance(self.events, LogRun)
+            self.sizes = _shares(self.events, self.size)
+        return bisect_right(list(accumulate(self.sizes)), size)
+
+    def cut(self, rows: int) -> _Part:
+        """Take the first ones off."""
+        events, offsets, marks = self.events, self.offsets, self.marks
+        self.fitting(0)
+        assert self.sizes is not None
+        size = sum(self.sizes[:rows])
+        front = _Part(self.reading, events[:rows], offsets[:rows], marks[:rows], self.sizes[:rows], size)
+        self.events, self.offsets, self.marks = events[rows:], offsets[rows:], marks[rows:]
+        self.sizes = self.sizes[rows:]
+        self.size -= size
+        return front
+
+
+def _shares(run: LogRun, size: int) -> list[int]:
+    """What each row takes of a run's memory, by the length of its values."""
+    lengths = [sum([len(value) for value in row if type(value) is bytes]) for row in run.rows]
+    each, rest = divmod(size - sum(lengths), len(lengths))
+    shares = [each + length for length in lengths]
+    shares[-1] += rest
+    return shares
+
+
 class Backlog:
     """Events in the order in which they were read.
 
     Attributes:
         number: of the next transaction.
-        events: that wait.
+        rows: how many events wait.
+        bytes: estimated memory of what waits.
         open: more events of the last transaction are to come.
 
     """
@@ -89,21 +167,12 @@ class Backlog:
     def __init__(self, yielded: Yielded) -> None:
         self.number = 0
         self.open = False
-        self.events: list[ChangeEvent] = []
+        self.rows = 0
+        self.bytes = 0
         self._yielded = yielded
-        self._readings: list[Reading] = []  # of each event, and
-        self._offsets: list[int] = []  # what is to be read after it
-        self._marks: list[Mark | None] = []  # what is known of the order up to it
-        self._sizes: list[int] = []  # cumulative since the beginning, so that a cut is a binary search
-        self._total = 0
-        self._given_bytes = 0
+        self._parts: deque[_Part] = deque()
         self._ends: dict[int, tuple[Reading, int]] = {}
         self._counted: dict[int, None] = {}  # source transactions, the newest last
-
-    @property
-    def bytes(self) -> int:
-        """Estimated memory of what waits."""
-        return self._total - self._given_bytes
 
     def add(self, event: ChangeEvent, reading: Reading, next_offset: int, size: int, mark: Mark | None) -> None:
         """Add one event; the caller has numbered its transaction.
@@ -116,31 +185,30 @@ class Backlog:
             mark: its place in the producer's sequence, where it has one.
 
         """
-        self.events.append(event)
-        self._readings.append(reading)
-        self._offsets.append(reading.upto(next_offset))
-        self._marks.append(mark)
-        self._total += size
-        self._sizes.append(self._total)
-        reading.pending += 1
+        last = self._parts[-1] if self._parts else None
+        if last is None or last.reading is not reading or not isinstance(last.events, list):
+            last = _Part(reading, sizes=[])
+            self._parts.append(last)
+        assert isinstance(last.events, list)
+        assert last.sizes is not None
+        last.events.append(event)
+        last.offsets.append(reading.upto(next_offset))
+        last.marks.append(mark)
+        last.sizes.append(size)
+        last.size += size
+        self._grow(reading, 1, size)
 
-    def add_run(
-        self,
-        events: Sequence[ChangeEvent],
-        reading: Reading,
-        next_offsets: Sequence[int],
-        sizes: Sequence[int],
-        marks: Sequence[Mark | None],
-    ) -> None:
-        """Add events of one partition, each with what `add` is told of one."""
-        self.events += events
-        self._readings += [reading] * len(events)
-        self._offsets += next_offsets if reading.late is None else map(reading.upto, next_offsets)
-        self._marks += marks
-        totals = list(accumulate(sizes, initial=self._total))
-        self._total = totals[-1]
-        self._sizes += totals[1:]
-        reading.pending += len(events)
+    def add_run(self, run: LogRun, reading: Reading, next_offsets: list[int], marks: list[Mark | None]) -> None:
+        """Add events of one partition, each with what `add` is told of one; the run knows its size."""
+        if reading.late is not None:
+            next_offsets = list(map(reading.upto, next_offsets))
+        self._parts.append(_Part(reading, run, next_offsets, marks, size=run.size))
+        self._grow(reading, len(run), run.size)
+
+    def _grow(self, reading: Reading, rows: int, size: int) -> None:
+        reading.pending += rows
+        self.rows += rows
+        self.bytes += size
 
     def end(self, reading: Reading, next_offset: int) -> None:
         """The last transaction is complete, and that is told by a partition of its own, up to this offset."""
@@ -161,23 +229,49 @@ class Backlog:
             None when there is nothing, or only such a beginning.
 
         """
-        events = self.events
-        if not events:
+        if not self.rows:
             return None
-        rows = min(len(events), rows_max, max(1, bisect_right(self._sizes, self._given_bytes + bytes_max)))
+        rows = max(1, self._fitting(rows_max, bytes_max))
         whole = True
-        last = events[rows - 1].transaction
-        if events[rows].transaction is last if rows < len(events) else self.open:
-            start = bisect_left(events, last.at or 0, hi=rows, key=lambda event: event.transaction.at or 0)
+        last = self._number(rows - 1)
+        if self._number(rows) == last if rows < self.rows else self.open:
+            start = self._before(last)
             whole = start > 0
-            if not whole and rows == len(events) and rows < rows_max and not forced:
+            if not whole and rows == self.rows and rows < rows_max and not forced:
                 return None
             rows = start or rows
         return self._give(rows, readings, whole=whole)
 
+    def _fitting(self, rows_max: int, bytes_max: int) -> int:
+        rows = size = 0
+        for part in self._parts:
+            count = len(part.events)
+            if rows + count > rows_max or size + part.size > bytes_max:
+                return rows + min(rows_max - rows, count, part.fitting(bytes_max - size))
+            rows += count
+            size += part.size
+        return rows
+
+    def _number(self, at: int) -> int:
+        for part in self._parts:
+            if at < len(part.events):
+                return part.number(at)
+            at -= len(part.events)
+        raise IndexError(at)
+
+    def _before(self, number: int) -> int:
+        """How many events belong to transactions before this one, which is there."""
+        rows = 0
+        for part in self._parts:
+            before = part.before(number)
+            rows += before
+            if before < len(part.events):
+                break
+        return rows
+
     def idle(self, readings: Iterable[Reading]) -> Batch | None:
         """A batch without events that only moves the position; None while events wait, or where nothing was read."""
-        if self.events or self.open:
+        if self.rows or self.open:
             return None
         moved = [reading for reading in readings if reading.read > reading.noted]
         if not moved:
@@ -189,43 +283,27 @@ class Backlog:
 
     def drop(self, partitions: set[Partition]) -> int | None:
         """Forget what waits of these partitions; returns the number of the last event so lost."""
-        kept: list[int] = []
         dropped = None
-        for at, reading in enumerate(self._readings):
-            if reading.partition in partitions:
-                dropped = self.events[at].transaction.at
-                reading.pending = 0
+        kept: deque[_Part] = deque()
+        for part in self._parts:
+            if part.reading.partition in partitions:
+                dropped = part.number(len(part.events) - 1)
+                part.reading.pending = 0
+                self.rows -= len(part.events)
+                self.bytes -= part.size
             else:
-                kept.append(at)
-        if dropped is not None:
-            sizes = [self._sizes[at] - (self._sizes[at - 1] if at else self._given_bytes) for at in kept]
-            self.events[:] = [self.events[at] for at in kept]
-            self._readings = [self._readings[at] for at in kept]
-            self._offsets = [self._offsets[at] for at in kept]
-            self._marks = [self._marks[at] for at in kept]
-            self._sizes, self._total = [], self._given_bytes
-            for size in sizes:
-                self._total += size
-                self._sizes.append(self._total)
+                kept.append(part)
+        self._parts = kept
         return dropped
 
     def _give(self, rows: int, readings: Iterable[Reading], *, whole: bool) -> Batch:
-        events, offsets, marks = self.events[:rows], self._offsets[:rows], self._marks[:rows]
-        runs = groupby(self._readings[:rows])
-        size = self._sizes[rows - 1] - self._given_bytes
-        self._given_bytes += size
-        del self.events[:rows], self._readings[:rows], self._offsets[:rows], self._sizes[:rows], self._marks[:rows]
-        last = events[-1].transaction
-        number = last.at or 0
-        transactions = [event.transaction for event in events]
-        numbers = [one.at or 0 for one in transactions]
-        at = 0
-        for reading, run in runs:
-            end = at + len(list(run))
-            reading.pending -= end - at
-            reading.noted = offsets[end - 1]
-            self._yielded.note_run(numbers[at:end], reading.partition, offsets[at:end], marks[at:end])
-            at = end
+        given = self._take(rows)
+        for part in given:
+            reading = part.reading
+            reading.pending -= len(part.events)
+            reading.noted = part.offsets[-1]
+            self._yielded.note_run(part.numbers(), reading.partition, part.offsets, part.marks)
+        number = given[-1].number(len(given[-1].events) - 1)
         for done in [one for one in self._ends if one < number or (whole and one == number)]:
             reading, next_offset = self._ends.pop(done)
             reading.pending -= 1
@@ -233,28 +311,46 @@ class Backlog:
             self._yielded.note(done, reading.partition, next_offset)
         if whole:
             self._note((one for one in readings if not one.pending and one.read > one.noted), number)
-        times = [one.commit_time for one in transactions]
+        times = [part.times() for part in given]
         return Batch(
-            events,
-            Position(number + 1) if whole else Position(number, events[-1].ordinal),
+            _events(given, rows),
+            Position(number + 1) if whole else Position(number, given[-1].events[-1].ordinal),
             complete=whole,
-            transactions=self._count(events),
-            commit_time=max(times),
-            first_commit_time=min(times),
-            bytes=size,
+            transactions=self._count(given),
+            commit_time=max(map(max, times)),
+            first_commit_time=min(map(min, times)),
+            bytes=sum(part.size for part in given),
         )
 
-    def _count(self, events: Sequence[ChangeEvent]) -> int:
+    def _take(self, rows: int) -> list[_Part]:
+        given: list[_Part] = []
+        self.rows -= rows
+        while rows:
+            part = self._parts[0]
+            part = part.cut(rows) if len(part.events) > rows else self._parts.popleft()
+            given.append(part)
+            rows -= len(part.events)
+            self.bytes -= part.size
+        return given
+
+    def _count(self, given: Sequence[_Part]) -> int:
         """How many source transactions these events are the first of; a snapshot's rows are of none.
 
         Events of one come by several partitions, near each other. Without an id those that come together are one.
         """
-        xids = dict.fromkeys([event.transaction.xid for event in events if event.op is not Op.READ])
-        nameless, counted = 0, self._counted
-        if 0 in xids:
-            del xids[0]
-            nameless = sum(not e.transaction.xid and e.ordinal == 1 and e.op is not Op.READ for e in events)
-        new = xids.keys() - counted.keys()
+        xids: dict[int, None] = {}
+        nameless = 0
+        for events in [part.events for part in given]:
+            if isinstance(events, list):
+                read = [event.transaction.xid for event in events if event.op is not Op.READ]
+                if 0 in read:
+                    nameless += sum(not e.transaction.xid and e.ordinal == 1 and e.op is not Op.READ for e in events)
+                xids |= dict.fromkeys(read)
+            elif events.op is not Op.READ:
+                nameless += events.origins.xids.count(0)
+                xids |= dict.fromkeys(events.origins.xids)
+        xids.pop(0, None)
+        new, counted = xids.keys() - self._counted.keys(), self._counted
         for xid in xids:
             counted.pop(xid, None)
         counted.update(xids)
@@ -266,3 +362,16 @@ class Backlog:
         for reading in readings:
             reading.noted = reading.read
             self._yielded.note(number, reading.partition, reading.read)
+
+
+def _events(parts: Sequence[_Part], rows: int) -> Sequence[ChangeEvent]:
+    """The events of these parts, in runs where they are."""
+    if any(isinstance(part.events, LogRun) for part in parts):
+        found: list[ChangeEvent | Run] = []
+        for part in parts:
+            if isinstance(part.events, LogRun):
+                found.append(part.events)
+            else:
+                found += part.events
+        return Events(found, rows)
+    return list(chain.from_iterable(part.events for part in parts))

@@ -21,11 +21,12 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from replicator.errors import ErrorKind, ReplicatorError
+from replicator.kafka.arrivals import Arrival, arrivals_of, size_of
 from replicator.kafka.errors import Scrub, bad_setting, of_exception
 from replicator.records import Record
 
@@ -41,29 +42,9 @@ _HOLD_SECONDS: Final = 1.0
 """How long a full buffer keeps the thread from polling, before partitions are paused (which drops what the library has
 fetched ahead, so that it is fetched again)."""
 _LOOK_SECONDS: Final = 0.005
-_RECORD_BYTES: Final = 300
 _UNEXPECTED: Final = "Nothing is lost: offsets stand where the target has them. Start again; report it if it comes back"
 _CLOSE_SECONDS: Final = 15.0
 _LEAVE_SECONDS: Final = 3.0
-
-
-class End(NamedTuple):
-    """The consumer stands at a partition's end: the next offset, control records passed."""
-
-    topic: str
-    partition: int
-    offset: int
-
-
-class Trouble(NamedTuple):
-    """What the consumer reports in place of a record."""
-
-    error: KafkaError
-    topic: str | None
-    partition: int
-
-
-Arrival = Record | End | Trouble
 
 
 class Member(Protocol):
@@ -279,13 +260,10 @@ class GroupThread:
         """Give what was read to the loop, before anything that is told of its partitions."""
         if not self._held:
             return
-        arrivals, size = [], 0
-        for message in self._held:
-            arrival = _arrival(message)
-            arrivals.append(arrival)
-            if isinstance(arrival, Record):
-                size += size_of(arrival)
-                self._handed_over += 1
+        arrivals = arrivals_of(self._held)
+        records = [one for one in arrivals if type(one) is Record]
+        size = size_of(records)
+        self._handed_over += len(records)
         self._held.clear()
         self._taken_bytes += size
         if self._taken_bytes - self._released_bytes > self._bytes_max:
@@ -352,33 +330,6 @@ class GroupThread:
             consumer.incremental_unassign(partitions)
         else:
             consumer.unassign()
-
-
-def size_of(record: Record) -> int:
-    """Estimated memory of a record."""
-    return _RECORD_BYTES + len(record.key or b"") + len(record.value or b"")
-
-
-def _arrival(message: Message) -> Arrival:
-    error, topic, partition, offset = message.error(), message.topic(), message.partition(), message.offset()
-    if error is not None:
-        if error.code() == KafkaError._PARTITION_EOF and topic is not None:  # noqa: SLF001 - so it is called
-            return End(topic, partition or 0, offset or 0)
-        return Trouble(error, topic, -1 if partition is None else partition)
-    assert topic is not None
-    assert partition is not None
-    assert offset is not None
-    kind, timestamp = message.timestamp()
-    headers = message.headers()
-    return Record(
-        topic,
-        partition,
-        offset,
-        timestamp if kind else None,
-        message.key(),
-        message.value(),
-        tuple(cast("list[tuple[str, bytes | None]]", headers)) if headers else (),
-    )
 
 
 def _pairs(partitions: Collection[TopicPartition]) -> list[Partition]:

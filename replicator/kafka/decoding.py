@@ -5,24 +5,23 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from functools import partial
-from itertools import count, islice, repeat
-from operator import add
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from replicator.errors import ErrorKind, ReplicatorError
 from replicator.events import ChangeEvent, Op, Transaction
+from replicator.kafka.arrivals import End, size_of
 from replicator.kafka.backlog import Late
-from replicator.kafka.consumer import End, size_of
 from replicator.kafka.replays import OutOfOrderError
-from replicator.records import Record, RowChange, TransactionMark
+from replicator.records import Record, RowChange, RowChanges, TransactionMark
+from replicator.runs import LogRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-    from replicator.events import Relation, Values
+    from replicator.events import Value
     from replicator.kafka.atomic import Merge
     from replicator.kafka.backlog import Backlog, Reading
     from replicator.kafka.replays import Mark
@@ -31,13 +30,13 @@ if TYPE_CHECKING:
     from replicator.tables import TableName
 
 _EVENT_BYTES: Final = 600  # an event with its transaction, its tuples, and its places in lists
+_ROW_BYTES: Final = 300  # a row of a run: where it comes from, its sequence, and its places in lists
 _VALUE_BYTES: Final = 48  # a bytes object, without its content, and its place
 _SLICE_SECONDS: Final = 0.005
-_RUN: Final = 250
+_RUN: Final = 500
 """Records that are read at once, between two looks at the clock: 2 ms."""
 _SETTLED_SECONDS: Final = 5.0
 """After so long without any record, what waits for others at the beginning of a feed waits in vain."""
-_new_event = partial(tuple.__new__, ChangeEvent)
 
 
 class Decoding:
@@ -57,7 +56,6 @@ class Decoding:
         merge: puts whole transactions together, where the connector asks for them.
 
     Attributes:
-        wanted: partitions that must be read though there is no room.
         passed: how many records were read, or dropped.
 
     """
@@ -89,10 +87,15 @@ class Decoding:
         self._progressed = progressed
         self._waiting: deque[Record | End] = deque()
         self._merge = merge
-        self.wanted: frozenset[Partition] = frozenset()
+        self._lacking: frozenset[Partition] = frozenset()
         self.passed = 0
         self._more = asyncio.Event()
         self._log = structlog.get_logger("replicator.kafka")
+
+    @property
+    def wanted(self) -> frozenset[Partition]:
+        """Partitions that must be read though there is no room: none as long as something can be given out."""
+        return frozenset() if self._backlog.rows else self._lacking
 
     def add(self, arrivals: Iterable[Record | End]) -> None:
         """Take what arrived."""
@@ -106,7 +109,7 @@ class Decoding:
             if (one.topic, one.partition) not in partitions:
                 kept.append(one)
             elif type(one) is Record:
-                self._release(size_of(one))
+                self._release(size_of((one,)))
                 self.passed += 1
         self._waiting = kept
 
@@ -145,7 +148,7 @@ class Decoding:
 
     def _give_out(self, merge: Merge, *, settled: bool) -> None:
         merge.work(full=self._full(), settled=settled)
-        self.wanted = merge.wanted()
+        self._lacking = merge.wanted()
         for reading in self._readings.values():
             held = merge.first_held(reading.partition)
             reading.read = reading.upto(reading.seen if held is None else held)
@@ -157,7 +160,7 @@ class Decoding:
             first = waiting[0]
             reading = self._readings.get((first.topic, first.partition))
             if reading is None or first.offset < reading.seen:
-                self._pass(1)  # given up meanwhile, or read before
+                self._pass((first,))  # given up meanwhile, or read before
             elif type(first) is Record:
                 if needed := self._read(reading, self._run_of(first)):
                     return needed
@@ -165,7 +168,7 @@ class Decoding:
                 reading.seen = first.offset
                 reading.at_end = True
                 self._follow(reading)
-                self._pass(1)
+                self._pass((first,))
         return ()
 
     def _run_of(self, first: Record) -> list[Record]:
@@ -181,33 +184,39 @@ class Decoding:
 
     def _read(self, reading: Reading, records: Sequence[Record]) -> Collection[RegistrySchema]:
         """Take in the first of these records; returns what its decoder needs first."""
-        decoded = self._decoder.decode_run(records)
+        read = self._decoder.decode_rows if self._merge is None else self._decoder.decode_run
+        decoded: Sequence[Decoded | RowChanges] = read(records)
         if not decoded:
             return self._decoder.needs(records[0])
-        if self._merge is None and self._say_all(records[: len(decoded)], decoded, reading):
-            reading.seen = records[len(decoded) - 1].offset + 1
-            reading.at_end = False
-            self._follow(reading)
-            self._pass(len(decoded))
-            return ()
-        for record, one in zip(records, decoded, strict=False):
-            self._say(record, one, reading)
-            reading.seen = record.offset + 1
-            reading.at_end = False
-            self._follow(reading)
-            self._pass(1)
+        at = 0
+        for one in decoded:
+            some = records[at : at + len(one)] if isinstance(one, RowChanges) else records[at : at + 1]
+            at += len(some)
+            if isinstance(one, RowChanges) and self._say_all(some, one, reading):
+                self._seen(reading, some)
+                continue
+            for record, change in zip(some, one if isinstance(one, RowChanges) else (one,), strict=True):
+                self._say(record, change, reading)
+                self._seen(reading, (record,))
         return ()
+
+    def _seen(self, reading: Reading, records: Sequence[Record]) -> None:
+        reading.seen = records[-1].offset + 1
+        reading.at_end = False
+        self._follow(reading)
+        self._pass(records)
 
     def _follow(self, reading: Reading) -> None:
         if self._merge is None:
             reading.read = reading.upto(reading.seen)
 
-    def _pass(self, count: int) -> None:
+    def _pass(self, first: Sequence[Record | End]) -> None:
         """The first that wait are done with."""
-        waiting = self._waiting
-        sizes = [size_of(one) for one in [waiting.popleft() for _ in range(count)] if type(one) is Record]
-        self._release(sum(sizes))
-        self.passed += len(sizes)
+        for _ in first:
+            self._waiting.popleft()
+        if type(first[0]) is Record:
+            self._release(size_of(first))  # type: ignore[arg-type]  # an end is always alone
+            self.passed += len(first)
 
     async def _learn(self, needed: Collection[RegistrySchema]) -> None:
         for schema in needed:
@@ -248,32 +257,25 @@ class Decoding:
         event = ChangeEvent(op, relation, before, after, transaction, 1)
         backlog.add(event, reading, record.offset + 1, size, mark)
 
-    def _say_all(self, records: Sequence[Record], decoded: Sequence[Decoded], reading: Reading) -> bool:
-        """Likewise of changes of one relation, at once; False, and nothing is done, for any that aren't that plain."""
-        if set(map(type, decoded)) != {RowChange}:
-            return False
-        ops, relations, befores, afters, xids, lsns, times, _, _, sequences, _ = zip(*decoded, strict=True)
-        kinds = set(map(id, ops))
-        relation: Relation = relations[0]
-        if relations.count(relation) != len(relations) or id(Op.TRUNCATE) in kinds:
-            return False
-        if relation.table not in self._tables:
+    def _say_all(self, records: Sequence[Record], changes: RowChanges, reading: Reading) -> bool:
+        """Likewise of several; False, and nothing is done, where each has to be looked at."""
+        if changes.relation.table not in self._tables:
             return True
-        marks: Sequence[Mark | None] = [None] * len(ops)
-        if kinds != {id(Op.READ)}:
-            new = None if id(Op.READ) in kinds else reading.sequences.are_new(sequences)
+        if not changes.whole:
+            return False
+        count = len(records)
+        marks: list[Mark | None] = [None] * count
+        if changes.op is not Op.READ:
+            new = reading.sequences.are_new(changes.sequences)
             if new is None:
                 return False
             marks = new
-        sizes = [_EVENT_BYTES + size for size in map(_size, afters)]
-        if befores.count(None) != len(befores):
-            sizes = list(map(add, sizes, map(_size, befores)))
-        self._release(-sum(sizes))  # held now in another form
-        backlog, number = self._backlog, self._backlog.number
-        backlog.number = number + len(ops)
-        transactions = map(Transaction, xids, lsns, times, count(number))
-        events = list(map(_new_event, zip(ops, relations, befores, afters, transactions, repeat(1), strict=False)))
-        backlog.add_run(events, reading, [record.offset + 1 for record in records], sizes, marks)
+        rows, backlog = changes.rows, self._backlog
+        size = count * _ROW_BYTES + _size(rows.values)
+        self._release(-size)  # held now in another form
+        run = LogRun(changes.op, changes.relation, rows, changes.origins, number=backlog.number, size=size)
+        backlog.number += count
+        backlog.add_run(run, reading, [record.offset + 1 for record in records], marks)
         return True
 
     def _is_new(self, record: Record, change: RowChange, sequence: tuple[int, int], reading: Reading) -> bool:
@@ -299,7 +301,7 @@ class Decoding:
         return new
 
 
-def _size(values: Values | None) -> int:
+def _size(values: Sequence[Value] | None) -> int:
     if values is None:
         return 0
     try:

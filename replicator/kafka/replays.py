@@ -87,7 +87,7 @@ class Sequences:
             return True
         return self._replayed(sequence)
 
-    def are_new(self, sequences: Sequence_[Sequence | None]) -> list[Mark] | None:
+    def are_new(self, sequences: Sequence_[Sequence | None]) -> list[Mark | None] | None:
         """Note all of these, which follow each other, where they are new beyond doubt; returns the mark after each.
 
         If they aren't, nothing is noted, and `is_new` has to be asked about each.
@@ -105,7 +105,7 @@ class Sequences:
             return list(zip(commits, events, repeat(1)))
         if known[0] < newest or any(map(gt, known, known[1:])):
             return None
-        marks = []
+        marks: list[Mark | None] = []
         for one in known:
             self._note(one)
             marks.append((*one, self._of_newest))

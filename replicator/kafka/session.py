@@ -15,9 +15,10 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from replicator.errors import ErrorKind, ReplicatorError
 from replicator.events import Batch, Position
+from replicator.kafka.arrivals import Arrival, Trouble
 from replicator.kafka.atomic import Merge
 from replicator.kafka.backlog import Backlog, Reading
-from replicator.kafka.consumer import GroupThread, Trouble
+from replicator.kafka.consumer import GroupThread
 from replicator.kafka.decoding import Decoding
 from replicator.kafka.drain import Drain
 from replicator.kafka.errors import Scrub, kind_of, mapped
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
     from replicator.kafka.admin import Admin
     from replicator.kafka.beginning import Beginning
-    from replicator.kafka.consumer import Arrival
     from replicator.kafka.topics import Topics
     from replicator.partitions import Ledger, Partition, ProducerProof, RecordDecoder, Registry
     from replicator.tables import TableName
@@ -169,7 +169,7 @@ class Session:
         """A batch of nothing, once, where a partition is to be given up of which something isn't confirmed: a commit
         that didn't wait for the disk becomes durable with the next one, which may not come otherwise.
         """
-        if not self._giving_up or self.backlog.events or self.backlog.open:
+        if not self._giving_up or self.backlog.rows or self.backlog.open:
             return None
         self._giving_up = False
         return Batch([], Position(self.backlog.number))

@@ -150,7 +150,7 @@ class KafkaSource:
     @property
     def ready_rows(self) -> int:
         """See `ports.Source`."""
-        return 0 if self._session is None else len(self._session.backlog.events)
+        return 0 if self._session is None else self._session.backlog.rows
 
     @property
     def taken_over(self) -> int:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from replicator.codecs.debezium.decoder import DebeziumJsonDecoder
 from replicator.codecs.debezium.fields import Field
 from replicator.errors import ErrorKind, ReplicatorError
-from replicator.events import Op
-from replicator.records import Record, RowChange
+from replicator.events import UNCHANGED, Op
+from replicator.records import Record, RowChange, RowChanges
 from tests.debezium_tables import decoder, envelope, record, table, with_schema
 
 ITEM = table("public.item", "id int not null", "name text", "at timestamptz")
@@ -67,6 +67,20 @@ def read_in_runs(reading: DebeziumJsonDecoder, records: list[Record]) -> list[An
     return read
 
 
+def read_as_rows(reading: DebeziumJsonDecoder, records: list[Record]) -> list[Any]:
+    read: list[Any] = []
+    while len(read) < len(records):
+        some = reading.decode_rows(records[len(read) :])
+        assert some
+        for one in some:
+            if isinstance(one, RowChanges):
+                assert one.whole is all(UNCHANGED not in (change.before or change.after or ()) for change in one)
+                read += one
+            else:
+                read.append(one)
+    return read
+
+
 def plain(changes: list[Any]) -> list[Any]:
     """What can be compared: a row by its columns' names, of an old one what is told of it."""
     return [
@@ -96,6 +110,31 @@ def test_a_run_says_what_each_record_says(names: list[str], schema: bool) -> Non
 
 
 @pytest.mark.parametrize("schema", [False, True])
+@given(names=st.lists(st.sampled_from(["insert", "update", *CONTENTS, "tombstone"]), min_size=1, max_size=12))
+def test_rows_say_what_each_record_says(names: list[str], schema: bool) -> None:
+    """Changes of one kind, read as one, say what they say one by one, but for the transaction's metadata."""
+    if schema:
+        names = [name for name in names if name != "fewer columns"] or ["insert"]
+    records = records_of(names, schema=schema)
+    by_one = decoder(ITEM)
+
+    def without_place(change: Any) -> Any:
+        return change._replace(transaction=None, order=None, table_order=None) if type(change) is RowChange else change
+
+    read = [without_place(one) for one in read_as_rows(decoder(ITEM), records)]
+    assert plain(read) == plain([without_place(by_one.decode(one)) for one in records])
+
+
+def test_old_debezium_without_microseconds() -> None:
+    """Before 2.6 `source` has milliseconds alone: their commit time is read as well."""
+    contents = [envelope("public.item", "c", None, row(1), ts_us=None, ts_ms=1_700_000_000_123 + n) for n in range(9)]
+    reading = decoder(ITEM)
+    for _ in range(2):
+        read = read_as_rows(reading, [record(TOPIC, one, offset=at) for at, one in enumerate(contents)])
+        assert [round(1_700_000_000.123 + n / 1e3, 3) for n in range(9)] == [round(one.commit_time, 3) for one in read]
+
+
+@pytest.mark.parametrize("schema", [False, True])
 @pytest.mark.parametrize(
     "bad",
     [
@@ -117,8 +156,12 @@ def test_what_precedes_a_malformed_record_is_read(bad: bytes, *, schema: bool) -
     odd = record(TOPIC, bad, offset=9)
 
     read = reading.decode_run([*good, odd, good[0]])
+    as_rows = reading.decode_rows([*good, odd, good[0]])
 
+    assert 4 == sum(len(one) if isinstance(one, RowChanges) else 1 for one in as_rows)
     assert [one.op for one in read if isinstance(one, RowChange)] == [Op.INSERT] * 4
     with pytest.raises(ReplicatorError, match=f"{TOPIC}/0:9") as caught:
         reading.decode_run([odd, good[0]])
     assert caught.value.kind is ErrorKind.DECODE
+    with pytest.raises(ReplicatorError, match=f"{TOPIC}/0:9"):
+        reading.decode_rows([odd, good[0]])

@@ -13,6 +13,7 @@ from replicator.kafka.backlog import Backlog, Late, Reading
 from replicator.kafka.offsets import Yielded, progress_text
 from replicator.kafka.replays import Mark
 from replicator.partitions import Partition
+from replicator.runs import LogRun, Origins, Rows
 from replicator.tables import TableName
 
 RELATION = Relation(TableName("public", "items"), ("id",))
@@ -47,15 +48,19 @@ class Log:
     def events(self, partition: Partition, size: int, count: int) -> None:
         """Several at once."""
         reading, at = self.readings[partition], self.readings[partition].read
-        made = []
-        for offset in range(at, at + count):
-            transaction = Transaction(0, len(self.read), 1.0, self.backlog.number)
-            self.backlog.number += 1
-            made.append(ChangeEvent(Op.INSERT, RELATION, None, (b"%d" % offset,), transaction, 1))
-            self.read.append((partition, offset))
         offsets = range(at, at + count)
-        marks = [(offset, offset, 1) for offset in offsets]
-        self.backlog.add_run(made, reading, [offset + 1 for offset in offsets], [size] * count, marks)
+        first = len(self.read)
+        self.read += [(partition, offset) for offset in offsets]
+        run = LogRun(
+            Op.INSERT,
+            RELATION,
+            Rows([b"%d" % offset for offset in offsets], 1),
+            Origins([0] * count, range(first, first + count), [1.0] * count),
+            number=self.backlog.number,
+            size=size * count,
+        )
+        self.backlog.number += count
+        self.backlog.add_run(run, reading, [at + 1 for at in offsets], [(one, one, 1) for one in offsets])
         reading.read += count
 
     def nothing(self, partition: Partition) -> None:

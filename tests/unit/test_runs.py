@@ -1,11 +1,13 @@
 """A run is the sequence of its events, and rows are the sequence of their values."""
 
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from replicator.events import ChangeEvent, Op, Relation, Transaction, Values
-from replicator.runs import Events, Rows, parts_of, xids_of
+from replicator.runs import Events, LogRun, Origins, Rows, oldest_of, parts_of, xids_of
 from replicator.tables import TableName
 from tests.in_runs import in_runs, run_of
 
@@ -67,6 +69,34 @@ def test_a_run_is_its_events(given_rows: list[Values], op: Op, begin: int, end: 
     assert events == list(run) == [run[at] for at in range(len(run))]
     assert events[-1] == run[-1]
     assert events[begin:end] == list(run[begin:end])
+
+
+@given(ROWS, OPS, st.integers(0, 8), st.integers(1, 8))
+def test_a_run_of_a_log_is_its_events(given_rows: list[Values], op: Op, begin: int, length: int) -> None:
+    """Each is a transaction of its own, and they are numbered; so are those of every part."""
+    count, rows = len(given_rows), rows_of(given_rows)
+    origins = Origins([7] * count, [100 - at for at in range(count)], [float(at) for at in range(count)])
+    run = LogRun(op, RELATION, rows, origins, number=40, size=count)
+
+    events = [
+        ChangeEvent(op, RELATION, row if op is Op.DELETE else None, None if op is Op.DELETE else row, where, 1)
+        for row, where in zip(
+            given_rows, [Transaction(7, 100 - at, float(at), 40 + at) for at in range(count)], strict=True
+        )
+    ]
+
+    def told(found: Sequence[ChangeEvent]) -> list[tuple[object, ...]]:
+        whose = [one.transaction for one in found]
+        return [
+            (*one[:4], w.xid, w.commit_lsn, w.commit_time, w.at, one[5]) for one, w in zip(found, whose, strict=True)
+        ]
+
+    assert told(events) == told(list(run)) == told([run[at] for at in range(count)])
+    assert told(events[-1:]) == told([run[-1]])
+    part = slice(min(begin, count - 1), min(begin, count - 1) + length)
+    assert told(events[part]) == told(list(run[part]))
+    assert (100 - count + 1, {7}) == (oldest_of(Events([run], count)), xids_of(Events([run], count)))
+    assert (100, 40 + count - 1) == (run.transaction.commit_lsn, run.transaction.at)
 
 
 @given(st.lists(st.tuples(ROWS, OPS), max_size=5))

@@ -14,13 +14,15 @@ from replicator.codecs.avro.reader import compile_reader
 from replicator.codecs.avro.schema import field_of, parse
 from replicator.codecs.debezium.binaries import binary_reader
 from replicator.codecs.debezium.conversion import CONVERSION_ERRORS
-from replicator.codecs.debezium.envelope import Facts, Shape, Tables, check_nulls, facts, refused, row_change
+from replicator.codecs.debezium.envelope import Shape, Tables, check_nulls, refused, row_change
+from replicator.codecs.debezium.facts import Facts, facts
 from replicator.codecs.debezium.fields import MalformedError
 from replicator.codecs.debezium.flat_rows import DELETED, FlatRow
+from replicator.codecs.debezium.grouping import grouped
 from replicator.codecs.debezium.marks import Marks, beat
 from replicator.errors import ErrorKind, ReplicatorError
 from replicator.events import Op
-from replicator.records import Decoded, Message, RowChange
+from replicator.records import Decoded, Message, RowChange, RowChanges
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -134,6 +136,10 @@ class DebeziumAvroDecoder:
                     raise
                 break
         return read
+
+    def decode_rows(self, records: Sequence[Record]) -> list[Decoded | RowChanges]:
+        """See `partitions.RecordDecoder`."""
+        return grouped(self.decode_run(records))
 
     def _is_flat_delete(self, record: Record) -> bool:
         return self._flat is not None and self._flat.tombstones == "delete" and record.topic not in self._special

@@ -62,3 +62,56 @@ def placeholder_only(value: str, placeholder: str | None) -> Value:
     if value != placeholder:
         raise MalformedError("it is a text")
     return UNCHANGED
+
+
+@dataclass(frozen=True, slots=True)
+class PlainText:
+    """A converter of texts that are PostgreSQL's own.
+
+    Attributes:
+        placeholder: what an unchanged value comes as; None where none can.
+
+    """
+
+    placeholder: str | None
+
+    def __call__(self, value: str) -> Value:
+        """The text."""
+        return UNCHANGED if value == self.placeholder else value.encode()
+
+
+@dataclass(frozen=True, slots=True)
+class PlainNumeric:
+    """A converter of numerics that come as texts, but for NaN and the infinities.
+
+    Attributes:
+        placeholder: as of `PlainText`.
+        whole: they have no fraction, and come with one.
+
+    """
+
+    placeholder: str | None
+    whole: bool
+
+    def __call__(self, value: str) -> Value:
+        """The text."""
+        if value == self.placeholder:
+            return UNCHANGED
+        text = _SPECIAL.get(value) or value.encode()
+        return without_fraction(text) if self.whole else text
+
+
+_SPECIAL: Final = {"NAN": b"NaN", "POSITIVE_INFINITY": b"Infinity", "NEGATIVE_INFINITY": b"-Infinity"}
+
+
+def without_fraction(text: bytes) -> bytes:
+    """A whole number without the zeros behind its point.
+
+    Raises:
+        MalformedError: it is none.
+
+    """
+    number, _, fraction = text.partition(b".")
+    if fraction.strip(b"0"):
+        raise MalformedError("it has a fraction, which its column can't have")
+    return number

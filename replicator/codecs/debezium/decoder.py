@@ -14,7 +14,8 @@ import msgspec
 
 from replicator.codecs.debezium.binaries import binary_reader
 from replicator.codecs.debezium.conversion import CONVERSION_ERRORS
-from replicator.codecs.debezium.envelope import Tables, check_nulls, facts, refused, row_change
+from replicator.codecs.debezium.envelope import Tables, check_nulls, refused, row_change
+from replicator.codecs.debezium.facts import facts
 from replicator.codecs.debezium.fields import MalformedError
 from replicator.codecs.debezium.flat_rows import DELETED, FlatRow
 from replicator.codecs.debezium.json_rows import TopicRows, keys_of, payload_of
@@ -22,7 +23,16 @@ from replicator.codecs.debezium.marks import Marks, beat
 from replicator.codecs.debezium.modes import Modes
 from replicator.errors import ReplicatorError
 from replicator.events import Op
-from replicator.records import Beat, Decoded, Message, Record, RegistrySchema, RowChange, TransactionMark
+from replicator.records import (
+    Beat,
+    Decoded,
+    Message,
+    Record,
+    RegistrySchema,
+    RowChange,
+    RowChanges,
+    TransactionMark,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -152,6 +162,24 @@ class DebeziumJsonDecoder:
                     if at == 0:
                         raise
                     return read[:at]
+        return read
+
+    def decode_rows(self, records: Sequence[Record]) -> list[Decoded | RowChanges]:
+        """See `partitions.RecordDecoder`."""
+        topic = self._topics.get(records[0].topic)
+        if topic is None or topic.run is None or self._flat is not None:
+            return [self.decode(records[0])]
+        read: list[Decoded | RowChanges] = list(topic.run.read_rows(records))
+        at = 0
+        for place, found in enumerate(read):
+            if found is None:
+                try:
+                    read[place] = self.decode(records[at])
+                except ReplicatorError:
+                    if at == 0:
+                        raise
+                    return read[:place]
+            at += len(found) if isinstance(found, RowChanges) else 1
         return read
 
     # --- changes ------------------------------------------------------------------------------------------------------

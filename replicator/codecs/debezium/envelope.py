@@ -7,10 +7,9 @@ https://debezium.io/documentation/reference/stable/connectors/postgresql.html#po
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-import msgspec
-
+from replicator.codecs.debezium.at_once import column_converter
 from replicator.codecs.debezium.conversion import CONVERSION_ERRORS, Converter
 from replicator.codecs.debezium.fields import Field, MalformedError
 from replicator.codecs.debezium.names import columns_of_fields
@@ -21,77 +20,12 @@ from replicator.records import RowChange
 from replicator.tables import TableName
 
 if TYPE_CHECKING:
+    from replicator.codecs.debezium.facts import Facts
     from replicator.codecs.debezium.modes import Modes
     from replicator.records import Record
     from replicator.tables import Catalog, Column, Table
 
 OPS: Final = {op.value: op for op in Op}
-_sequence = msgspec.json.Decoder(tuple[str | None, str | None]).decode
-UINT32: Final = 0xFFFFFFFF
-
-
-class Facts(NamedTuple):
-    """What a record says of its change beside the row; as in `RowChange`."""
-
-    xid: int = 0
-    lsn: int = 0
-    commit_time: float = 0.0
-    transaction: str | None = None
-    order: int | None = None
-    sequence: tuple[int, int] | None = None
-    table_order: int | None = None
-
-
-def facts(
-    xid: int | None,
-    lsn: int | None,
-    micros: int | None,
-    millis: int | None,
-    *,
-    sequence: str | None = None,
-    transaction: str | None = None,
-    order: int | None = None,
-    table_order: int | None = None,
-) -> Facts:
-    """The facts of a record.
-
-    Args:
-        xid: `source.txId`, of which 32 bits count.
-        lsn: `source.lsn`.
-        micros: `source.ts_us` (Debezium 2.6 and later).
-        millis: `source.ts_ms`.
-        sequence: `source.sequence`: a JSON array of two texts.
-        transaction: `transaction.id`, "xid:lsn", of which the part before the colon is the same in all its records.
-        order: `transaction.total_order`.
-        table_order: `transaction.data_collection_order`.
-
-    Raises:
-        MalformedError: the sequence is none.
-
-    """
-    return Facts(
-        (xid or 0) & UINT32,
-        lsn or 0,
-        micros / 1e6 if micros is not None else (millis or 0) / 1e3,
-        None if transaction is None else transaction.partition(":")[0],
-        order,
-        None if sequence is None else sequence_of(sequence),
-        table_order,
-    )
-
-
-def sequence_of(text: str) -> tuple[int, int]:
-    """`source.sequence`: the last commit's LSN, 0 before the first one, and the event's.
-
-    Raises:
-        MalformedError: it is none.
-
-    """
-    try:
-        commit, event = _sequence(text)
-        return int(commit or 0), int(event or 0)
-    except (msgspec.DecodeError, ValueError):
-        raise MalformedError("source.sequence is no pair of LSNs") from None
 
 
 class Shape:
@@ -119,6 +53,7 @@ class Shape:
             _converter(table, field, column, modes) for (_, field), column in zip(named, columns, strict=True)
         ]
         self._converters = tuple(converters)
+        self._at_once = tuple(map(column_converter, converters))
         self.relation = Relation(
             table.name,
             tuple(held[name] for name, _ in named),
@@ -182,11 +117,25 @@ class Shape:
         """
         if not self._converters:
             return [()] * len(rows)
-        columns = [
-            [None if value is None else convert(value) for value in column]
-            for convert, column in zip(self._converters, zip(*rows, strict=True), strict=True)
-        ]
+        columns = [convert(column) for convert, column in zip(self._at_once, zip(*rows, strict=True), strict=True)]
         return list(zip(*columns, strict=True))
+
+    def values(self, rows: Sequence[object], fields: Sequence[Callable[[Any], Any]]) -> tuple[list[Value], bool]:
+        """The values of new rows, row after row, and whether none of them is UNCHANGED.
+
+        Args:
+            rows: objects.
+            fields: what says each field of one, in order; at least one.
+
+        Raises:
+            any of CONVERSION_ERRORS: `row` says of what.
+
+        """
+        width = len(fields)
+        values: list[Value] = [None] * (len(rows) * width)
+        for at, (field, convert) in enumerate(zip(fields, self._at_once, strict=True)):
+            values[at::width] = convert(list(map(field, rows)))
+        return values, UNCHANGED not in values
 
     def _exact(
         self, converters: Sequence[Converter | None], values: Sequence[object], exact: Mapping[str, str | None]

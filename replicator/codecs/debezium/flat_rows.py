@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from replicator.codecs.debezium.envelope import Facts, facts
+from replicator.codecs.debezium.facts import Facts, facts
 from replicator.codecs.debezium.fields import MalformedError
 
 if TYPE_CHECKING:

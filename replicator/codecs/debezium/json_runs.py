@@ -8,16 +8,19 @@ to the decoder, which looks at each.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from itertools import repeat
+from itertools import chain, groupby, repeat
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
 from replicator.codecs.debezium.conversion import CONVERSION_ERRORS
-from replicator.codecs.debezium.envelope import OPS, UINT32, sequence_of
+from replicator.codecs.debezium.envelope import OPS
+from replicator.codecs.debezium.facts import UINT32, sequence_of
 from replicator.codecs.debezium.fields import MalformedError
-from replicator.records import RowChange
+from replicator.events import Op
+from replicator.records import RowChange, RowChanges
+from replicator.runs import Origins, Rows
 
 if TYPE_CHECKING:
     from replicator.codecs.debezium.json_rows import RowReader
@@ -50,34 +53,38 @@ class RunReader:
         self._key = schema, table, reader, head
         self._head = head
         self._reader = reader
+        self._fields = [attrgetter(name) for name in reader.row_type.__struct_fields__]
         self._picky = reader.shape.defaulted is not None  # then `source.snapshot` has to be looked at
-        source = msgspec.defstruct(
-            "Source",
-            [
-                ("schema", Literal[schema]),
-                ("table", Literal[table]),
-                ("txId", int | None, None),
-                ("lsn", int | None, None),
-                ("ts_us", int | None, None),
-                ("ts_ms", int | None, None),
-                ("sequence", str | None, None),
-                ("snapshot", str | None, None),
-            ],
-            gc=False,
-        )
+        lean: list[tuple[str, Any, Any]] = [
+            ("txId", int | None, None),
+            ("lsn", int | None, None),
+            ("ts_us", int | None, None),
+            ("sequence", str | None, None),
+        ]
+        full = [*lean, ("ts_ms", int | None, None), ("snapshot", str | None, None)]
+        self._decode = self._decoder(schema, table, full, [("transaction", _Transaction | None, None)])
+        self._decode_rows = self._decoder(schema, table, full if self._picky else lean, [])
+        self._full = self._picky
+
+    def _decoder(
+        self, schema: str, table: str, told: list[tuple[str, Any, Any]], beside: list[tuple[str, Any, Any]]
+    ) -> Callable[[bytes | None], Any]:
+        """Of an envelope, with these fields of `source`, and these beside it: what isn't asked for costs less."""
+        known = [("schema", Literal[schema]), ("table", Literal[table])]
+        source = msgspec.defstruct("Source", [*known, *told], gc=False)
         envelope = msgspec.defstruct(
             "Envelope",
             [
                 ("op", Literal["c", "r", "u", "d"]),
                 ("source", source),
-                ("before", reader.old_type | None, None),
-                ("after", reader.row_type | None, None),
-                ("transaction", _Transaction | None, None),
+                ("before", self._reader.old_type | None, None),
+                ("after", self._reader.row_type | None, None),
                 ("exact", dict[str, msgspec.Raw] | None, None),
+                *beside,
             ],
             gc=False,
         )
-        self._decode: Callable[[bytes | None], Any] = msgspec.json.Decoder(envelope).decode  # type: ignore[assignment]  # None is refused, and that is caught
+        return msgspec.json.Decoder(envelope).decode  # type: ignore[return-value]  # None is refused, and that is caught
 
     def reads(self, schema: str, table: str, reader: RowReader, head: bytes) -> bool:
         """Whether it is made of these."""
@@ -105,6 +112,54 @@ class RunReader:
         for at, change in zip(places, changes, strict=True):
             found[at] = change
         return found
+
+    def read_rows(self, records: Sequence[Record]) -> list[RowChanges | None]:
+        """Likewise, changes of one kind that follow each other as one."""
+        payloads = self._payloads(records)
+        try:
+            envelopes = list(map(self._decode_rows, payloads))
+        except _UNREAD:
+            envelopes = [self._one(payload) for payload in payloads]
+        found: list[RowChanges | None] = []
+        for kind, group in groupby(map(_kind, envelopes)):
+            first = sum(1 if one is None else len(one) for one in found) if found else 0
+            count = len(list(group))
+            some = envelopes if count == len(envelopes) else envelopes[first : first + count]
+            changes = None if kind is None else self._rows(OPS[kind], some)
+            found += [None] * count if changes is None else [changes]
+        return found
+
+    def _rows(self, op: Op, envelopes: Sequence[Any]) -> RowChanges | None:
+        shape, width = self._reader.shape, len(self._fields)
+        sources = [one.source for one in envelopes]
+        micros = [one.ts_us for one in sources]
+        if None in micros and not self._full:  # Debezium before 2.6
+            self._decode_rows, self._full = self._decode, True
+            return None
+        if not width or (self._picky and "false" in [one.snapshot for one in sources]):
+            return None
+        whole = True
+        try:
+            if op is Op.DELETE:
+                olds = [shape.old_row(self._reader.old_values(one.before)) for one in envelopes]
+                values = list(chain.from_iterable(olds))
+            else:
+                values, whole = shape.values([one.after for one in envelopes], self._fields)
+            sequences = _sequences([one.sequence for one in sources])
+        except _UNREAD:
+            return None
+        return RowChanges(
+            op,
+            shape.relation,
+            Rows(values, width),
+            whole,
+            Origins(
+                [(one.txId or 0) & UINT32 for one in sources],
+                [one.lsn or 0 for one in sources],
+                [(one.ts_ms or 0) / 1e3 if us is None else us / 1e6 for us, one in zip(micros, sources, strict=True)],
+            ),
+            sequences,
+        )
 
     def _payloads(self, records: Sequence[Record]) -> list[bytes | None]:
         head, cut = self._head, len(self._head)
@@ -137,7 +192,7 @@ class RunReader:
                 None if one.before is None or one.op in {"c", "r"} else shape.old_row(reader.old_values(one.before))
                 for one in envelopes
             ]
-        _, _, xids, lsns, micros, millis, sequences, snapshots = zip(
+        _, _, xids, lsns, micros, sequences, millis, snapshots = zip(
             *[_astuple(one.source) for one in envelopes], strict=True
         )
         if self._picky and "false" in snapshots:
@@ -160,10 +215,25 @@ class RunReader:
         return list(map(_new_change, fields))
 
 
+def _kind(envelope: Any) -> str | None:
+    """What many of at once can be read as; None for what has to be looked at alone."""
+    if envelope is None or envelope.exact is not None:
+        return None
+    op: str = envelope.op
+    if op == "d":
+        return None if envelope.before is None or envelope.after is not None else op
+    return None if envelope.after is None or (op == "u" and envelope.before is not None) else op
+
+
 def _sequences(texts: Sequence[str | None]) -> list[tuple[int, int] | None]:
-    """Of `source.sequence`, as `envelope.sequence_of`."""
+    """Of `source.sequence`, as `facts.sequence_of`."""
     try:
-        pairs = [text[2:-2].partition('","') for text in texts]  # type: ignore[index]  # None is caught
-        return [(int(commit), int(event)) for commit, _, event in pairs]
-    except (TypeError, ValueError):
-        return [None if text is None else sequence_of(text) for text in texts]
+        pairs = _pairs("[" + ",".join(texts).replace('"', "") + "]")  # type: ignore[arg-type]  # None is caught
+    except (TypeError, msgspec.MsgspecError):
+        pairs = []
+    if len(pairs) == len(texts):
+        return pairs
+    return [None if text is None else sequence_of(text) for text in texts]
+
+
+_pairs = msgspec.json.Decoder(list[tuple[int, int] | None]).decode

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from replicator.codecs.debezium import printing
 from replicator.codecs.debezium.binaries import bytes_of
-from replicator.codecs.debezium.conversion import Context, Converter
+from replicator.codecs.debezium.conversion import Context, Converter, without_fraction
 from replicator.codecs.debezium.fields import MalformedError
 from replicator.codecs.debezium.floats import float4_text, float8_text
 from replicator.errors import ErrorKind, ReplicatorError
@@ -16,7 +16,12 @@ from replicator.events import Value
 
 def integer(_: Context) -> Converter:
     """Any integer."""
-    return lambda value: b"%d" % value
+    return integer_text
+
+
+def integer_text(value: int) -> Value:
+    """An integer."""
+    return b"%d" % value
 
 
 def boolean(context: Context) -> Converter:
@@ -61,19 +66,6 @@ def decimal(context: Context) -> Converter:
 def is_whole(context: Context) -> bool:
     """Whether a column's scale is negative, which Debezium takes for one of some 2,000 digits."""
     return context.shape is not None and context.shape.numeric is not None and context.shape.numeric[1] <= 0
-
-
-def without_fraction(text: bytes) -> bytes:
-    """A whole number without the zeros behind its point.
-
-    Raises:
-        MalformedError: it is none.
-
-    """
-    number, _, fraction = text.partition(b".")
-    if fraction.strip(b"0"):
-        raise MalformedError("it has a fraction, which its column can't have")
-    return number
 
 
 def _number(value: bytes | str | Decimal, scale: int) -> Decimal:

@@ -30,7 +30,14 @@ import msgspec
 from replicator.codecs.debezium import binaries, moments, printing, quantities, spaces
 from replicator.codecs.debezium.binaries import binary_reader
 from replicator.codecs.debezium.columns import FIXED, shape_of
-from replicator.codecs.debezium.conversion import CONVERSION_ERRORS, Context, Converter, placeholder_only
+from replicator.codecs.debezium.conversion import (
+    CONVERSION_ERRORS,
+    Context,
+    Converter,
+    PlainNumeric,
+    PlainText,
+    placeholder_only,
+)
 from replicator.codecs.debezium.fields import Field, MalformedError
 from replicator.codecs.debezium.modes import Modes
 from replicator.errors import ReplicatorError
@@ -40,7 +47,6 @@ from replicator.tables import Column
 __all__ = ["CONVERSION_ERRORS", "Converter", "binary_reader", "converter"]
 
 _JAVA_OBJECT: Final = re.compile(rb"\[+L?[\w.]+;?@[0-9a-f]+")
-_SPECIAL: Final = {"NAN": b"NaN", "POSITIVE_INFINITY": b"Infinity", "NEGATIVE_INFINITY": b"-Infinity"}
 _VECTORS: Final = {"int2vector", "oidvector"}
 
 
@@ -85,18 +91,9 @@ def _told_elsewhere(_: object) -> NoReturn:
 # --- texts ----------------------------------------------------------------------------------------------------------
 
 
-def _encode(value: str) -> Value:
-    return value.encode()
-
-
 def _named_text(context: Context) -> Converter:
     """A text that is PostgreSQL's own."""
-    placeholder = context.modes.placeholder
-
-    def convert(value: str) -> Value:
-        return UNCHANGED if value == placeholder else value.encode()
-
-    return convert
+    return PlainText(context.modes.placeholder)
 
 
 def _string(context: Context) -> Converter:
@@ -105,7 +102,7 @@ def _string(context: Context) -> Converter:
     if context.shape is not None and context.shape.array:
         return binaries.binary(context)
     if kind == "numeric":
-        return _numeric_string(context)
+        return PlainNumeric(context.modes.placeholder, quantities.is_whole(context))
     if kind == "money":
         return lambda value: printing.money_text(quantities.cents_of(Decimal(value)))
     if kind == "bytea" and modes.binary == "bytes":
@@ -116,7 +113,7 @@ def _string(context: Context) -> Converter:
         return binaries.binary(context)
     if kind == "name" and not modes.unknown_types:
         context.refuse("values of the type name come as NULL", "include.unknown.datatypes=true")
-    return _encode if kind in FIXED else _named_text(context)
+    return PlainText(None) if kind in FIXED else _named_text(context)
 
 
 _TEXT_KINDS: Final = frozenset(
@@ -126,19 +123,6 @@ _TEXT_KINDS: Final = frozenset(
         *("tsrange", "tstzrange", "daterange", "int4range", "numrange", "int8range"),
     }
 )
-
-
-def _numeric_string(context: Context) -> Converter:
-    placeholder = context.modes.placeholder
-    whole = quantities.is_whole(context)
-
-    def convert(value: str) -> Value:
-        if value == placeholder:
-            return UNCHANGED
-        text = _SPECIAL.get(value) or value.encode()
-        return quantities.without_fraction(text) if whole else text
-
-    return convert
 
 
 def _json(context: Context) -> Converter:
@@ -290,8 +274,8 @@ _BUILDERS: Final[Mapping[str, Callable[[Context], Converter]]] = {
     "io.debezium.data.Bits": quantities.bits,
     "io.debezium.data.Json": _json,
     "io.debezium.data.Xml": _named_text,
-    "io.debezium.data.Uuid": _as_it_is(_encode),
-    "io.debezium.data.Enum": _as_it_is(_encode),
+    "io.debezium.data.Uuid": lambda _: PlainText(None),
+    "io.debezium.data.Enum": lambda _: PlainText(None),
     "io.debezium.data.Ltree": _named_text,
     "io.debezium.data.Tsvector": _named_text,
     "io.debezium.data.DoubleVector": spaces.vector,
