@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +21,8 @@ from tests.benchmarks.workload import ROW, TABLES, settle
 from tests.fix_postgres import Database, MakeDatabase
 
 ROWS: Final = int(os.environ.get("BENCH_VERIFY_ROWS", "1000000"))
+ROUNDS: Final = 5
+"""Of tables of the same shape, which take less than a second; the one in the middle counts."""
 TRANSFORM: Final = """
 from replicator import Row, transform
 
@@ -39,7 +42,7 @@ def test_verify(
     source.execute(TABLES)
     source.execute(f"INSERT INTO public.item SELECT {ROW} FROM generate_series(1, {ROWS}) n")
     results: dict[str, dict[str, float]] = {}
-    for name, python in (("same_shape", None), ("transformed", TRANSFORM)):
+    for name, python, rounds in (("same_shape", None, ROUNDS), ("transformed", TRANSFORM, 1)):
         target = make_database(upgraded_server)
         target.execute(TABLES)
         more: dict[str, Any] = {"tables": [{"old": "public.*"}]}
@@ -48,14 +51,13 @@ def test_verify(
         replicator = Replicator(f"verify_{name}", source, target, tmp_path, **more)
         replicator.catch_up()
         settle(source, target)
-        copies = [_copy(source), _copy(target)]
         replicator.start()
         try:
-            verified = _verify(tmp_path / f"verify_{name}.yaml", (source, target))
+            measured = [_round(tmp_path / f"verify_{name}.yaml", source, target) for _ in range(rounds)]
         finally:
             replicator.stop()
-        slower = {"copy": max(wall for wall, _ in copies), "copy_cpu": max(cpu for _, cpu in copies)}
-        results[name] = {**slower, **verified}
+        measured.sort(key=lambda one: one["seconds"] / one["copy"])
+        results[name] = measured[rounds // 2]
     show(
         f"verification of {ROWS:,} rows",
         ["", "seconds", "rows a second", "ratio to a COPY", "server CPU to a COPY's", "own CPU s", "MB"],
@@ -73,6 +75,13 @@ def test_verify(
         ],
     )
     write_result("verify", {"rows": ROWS, "results": results})
+
+
+def _round(connector: Path, source: Database, target: Database) -> dict[str, float]:
+    """One verification, and a COPY of either side."""
+    copies = [_copy(source), _copy(target)]
+    slower = {"copy": max(wall for wall, _ in copies), "copy_cpu": max(cpu for _, cpu in copies)}
+    return {**slower, **_verify(connector, (source, target))}
 
 
 def _copy(database: Database) -> tuple[float, float]:
@@ -107,19 +116,21 @@ def _verify(connector: Path, databases: tuple[Database, Database]) -> dict[str, 
     watched, most, cpu = psutil.Process(process.pid), 0, 0.0
     servers: list[dict[int, float]] = [{}, {}]
     assert process.stdout is not None
-    while process.poll() is None:
-        try:
-            most = max(most, watched.memory_info().rss)
-            cpu = _cpu(watched)
-            for database, spent in zip(databases, servers, strict=True):
-                for (pid,) in database.execute(_BACKENDS):
-                    spent[pid] = _cpu(psutil.Process(pid))
-        except psutil.NoSuchProcess:
-            continue
-        try:
-            process.wait(0.05)
-        except subprocess.TimeoutExpired:
-            continue
+    with ExitStack() as stack:  # not a new session for each look: that would take a tenth of the machine
+        sessions = [stack.enter_context(database.connect(autocommit=True)) for database in databases]
+        while process.poll() is None:
+            try:
+                most = max(most, watched.memory_info().rss)
+                cpu = _cpu(watched)
+                for session, spent in zip(sessions, servers, strict=True):
+                    for (pid,) in session.execute(_BACKENDS):
+                        spent[pid] = _cpu(psutil.Process(pid))
+            except psutil.NoSuchProcess:
+                continue
+            try:
+                process.wait(0.05)
+            except subprocess.TimeoutExpired:
+                continue
     document = json.loads(process.stdout.read())
     process.stdout.close()
     assert 0 == process.wait(), document

@@ -9,6 +9,8 @@ Digests serve where nothing but names lies between the two tables, and where bot
 
 from __future__ import annotations
 
+import asyncio
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
@@ -30,6 +32,8 @@ BYTES_MAX: Final = 8 * 1024 * 1024
 BUCKETS: Final = 1024
 REREAD_ROWS_MAX: Final = 10_000
 """Of buckets that differ, at once."""
+FRESH_SECONDS: Final = 1.0
+"""How long it is good to know where a range ends: rows come, and it must not become much too large."""
 _TARGET_ROWS: Final = 2
 """So many times the source's rows the target may have in one range; one that has more ends sooner."""
 
@@ -147,6 +151,15 @@ class Digested:
         return sum(rows for rows, _ in self.digests.values())
 
 
+@dataclass(frozen=True, slots=True)
+class _Upcoming:
+    """Where a range ends: `of` is where it begins, and how many rows it may have; `at` is when that was so."""
+
+    of: tuple[Key | None, int]
+    end: Key | None
+    at: float
+
+
 class DigestRanges:
     """By digests.
 
@@ -171,16 +184,32 @@ class DigestRanges:
         self._key_of = getter([names.index(name) + 1 for name in mapping.root.key])
         by_name = mapping.target.table.by_name
         self._equality = [Equality(by_name[name]) for name in mapping.target.key]
+        self._upcoming: _Upcoming | None = None
         self._restless = False  # the last range had differences: the next one is read in buckets at once
 
     async def end(self, after: Key | None, rows_max: int) -> Key | None:
         """See `Ranges`."""
+        known, self._upcoming = self._upcoming, None
+        if known is not None and known.of == (after, rows_max) and time.monotonic() - known.at < FRESH_SECONDS:
+            return known.end
         return await self._ends.after(after, rows_max)
 
     async def read(self, after: Key | None, rows_max: int) -> Digested:
-        """See `Ranges`. Of the rows nothing is held, so there may be more of them."""
-        last = await self._ends.after(after, rows_max)
-        return await self._digested(after, last, BUCKETS if self._restless else 1)
+        """See `Ranges`. Of the rows nothing is held, so there may be more of them.
+
+        Meanwhile it is found out where the next range ends, which takes a third of the time that a digest does.
+        """
+        last = await self.end(after, rows_max)
+        if last is None:
+            return await self._digested(after, last, BUCKETS if self._restless else 1)
+        looking = asyncio.ensure_future(self._ends.after(last, rows_max))
+        try:
+            digested = await self._digested(after, last, BUCKETS if self._restless else 1)
+            self._upcoming = _Upcoming((last, rows_max), await looking, time.monotonic())
+        finally:
+            looking.cancel()
+            await asyncio.gather(looking, return_exceptions=True)
+        return digested
 
     async def _digested(self, after: Key | None, last: Key | None, buckets: int) -> Digested:
         root, bound = self._looker.mapping.root, self._looker.reads.casts.bound
