@@ -41,6 +41,10 @@ class Intake(Protocol):
     def proves(self) -> bool:
         """Whether `Source.passed` is a proof; else what is applied can't be known, only what has arrived."""
 
+    @property
+    def publication(self) -> str | None:
+        """The publication that changes come by, known once `source` was called; None where nobody says which."""
+
     async def source(self, mappings: Mappings) -> Source:
         """The old database's changes, those of the reverse feed left out; not started.
 
@@ -107,6 +111,11 @@ class SlotIntake:
     def heartbeat_seconds(self) -> float:
         """See `Intake`."""
         return self._stream.heartbeat_interval.total_seconds()
+
+    @property
+    def publication(self) -> str:
+        """See `Intake`."""
+        return self._connector.publication_name
 
     async def source(self, mappings: Mappings) -> SlotSource:
         """See `Intake`."""

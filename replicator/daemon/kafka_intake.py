@@ -85,6 +85,11 @@ class KafkaIntake:
         """See `Intake`: our capture's slot does, and Debezium's offset where Kafka Connect can be asked."""
         return self._stream.capture is not None or self._stream.connect_url is not None
 
+    @property
+    def publication(self) -> str | None:
+        """See `Intake`: our capture's, or Debezium's, where Kafka Connect tells it."""
+        return self._publication
+
     async def source(self, mappings: Mappings) -> KafkaSource:
         """See `Intake`."""
         stream = self._stream

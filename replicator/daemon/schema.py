@@ -20,11 +20,11 @@ from replicator.engine.changes import Change, ChangeKind, Effect
 from replicator.engine.watch import SchemaWatch
 from replicator.errors import ErrorKind, ReplicatorError
 from replicator.postgres.publication import publication_gaps
+from replicator.tables import TableName, quote_identifier
 
 if TYPE_CHECKING:
     from replicator.daemon.parts import Parts
     from replicator.mapping import Mappings
-    from replicator.tables import TableName
     from replicator.telemetry import FeedStatus
 
 PUBLICATION_SECONDS: Final = 10.0
@@ -47,6 +47,8 @@ class SchemaGuard:
             reader=parts.reader, target=parts.target, store=parts.schema, mappings=mappings, report=self._changed
         )
         self._parts = parts
+        self._publication = parts.intake.publication
+        self._ours = self._publication == parts.connector.publication_name
         self._mappings = mappings
         self._status = status
         self._running = False
@@ -73,7 +75,8 @@ class SchemaGuard:
 
         Raises:
             ReplicatorError: SCHEMA when a mapped table is gone; RESHAPED when a type is another, or the publication
-                has lost something; CONNECTION, PERMISSION, SUPERSEDED. In an ExceptionGroup.
+                has lost something (SCHEMA where it is Debezium's, and nobody here puts it back); CONNECTION,
+                PERMISSION, SUPERSEDED. In an ExceptionGroup.
 
         """
         self._running = True
@@ -97,27 +100,40 @@ class SchemaGuard:
             await asyncio.sleep(PUBLICATION_SECONDS)
             gaps = await self._unpublished(everything)
             if gaps:
-                table, why = min(gaps.items())
-                raise ReplicatorError(
-                    f"{table} {why} any more: changes are left out of the stream",
-                    kind=ErrorKind.RESHAPED,
-                    table=str(table),
-                    hint="It is put back, where the connector may do that; then `replicator resync` the table",
-                )
+                raise self._lost(*min(gaps.items()))
+
+    def _lost(self, table: TableName, why: str) -> ReplicatorError:
+        hint = "It is put back, where the connector may do that; then `replicator resync` the table"
+        if not self._ours:
+            assert self._publication is not None
+            hint = (
+                "The checkpoint stays where it is. Put it back, in Debezium's table.include.list, or by ALTER "
+                f"PUBLICATION {quote_identifier(self._publication)} ADD TABLE {table}; start again, then `replicator "
+                "resync` the table. Or take it out of the connector"
+            )
+        return ReplicatorError(
+            f"{table} {why} any more: changes are left out of the stream",
+            kind=ErrorKind.RESHAPED if self._ours else ErrorKind.SCHEMA,
+            table=str(table),
+            hint=hint,
+        )
 
     async def _unpublished(self, begun: Collection[str]) -> dict[TableName, str]:
         """Tables of mappings that go on though the publication has lost something of theirs: they need a resync.
 
         This is stored before anybody mends the publication: afterwards nothing shows it.
         """
-        connector = self._parts.connector
+        if self._publication is None:
+            return {}
         tables = {
             side.table.name: mapping.name
             for mapping in self._mappings.all
             if mapping.name in begun
             for side in mapping.sources
+            if self._ours or side.table.kind != "p"  # Debezium may publish partitions, and route them to one topic
         }
-        gaps = await publication_gaps(old_dsn(connector), connector.publication_name, tables)
+        dsn = old_dsn(self._parts.connector)
+        gaps = await publication_gaps(dsn, self._publication, tables, whole=self._ours)
         if gaps:
             reasons = {
                 tables[table]: f"{table} {why}: what was changed meanwhile is in no stream"

@@ -122,7 +122,9 @@ async def ensure_publication(
 _OPERATIONS: Final = "insert, update, delete, truncate"
 
 
-async def publication_gaps(dsn: str, name: str, tables: Collection[TableName]) -> dict[TableName, str]:
+async def publication_gaps(
+    dsn: str, name: str, tables: Collection[TableName], *, whole: bool = True
+) -> dict[TableName, str]:
     """Why the changes of some mapped tables aren't all in the stream now, in words that follow the table's name.
 
     Empty also without a publication: the stream itself then fails at the first change that it would leave out.
@@ -131,6 +133,7 @@ async def publication_gaps(dsn: str, name: str, tables: Collection[TableName]) -
         dsn: the source's.
         name: the publication's.
         tables: the mapped ones.
+        whole: look also for rows, columns and operations that are left out; else that may be meant so.
 
     Raises:
         ReplicatorError: CONNECTION.
@@ -145,6 +148,8 @@ async def publication_gaps(dsn: str, name: str, tables: Collection[TableName]) -
             members = await (await connection.execute(_MEMBERS, [row[0]])).fetchall()
         published = await _names(connection, _PUBLISHED, name)
     gaps = {table: f"is not in publication {quoted}" for table in tables if table not in published}
+    if not whole:
+        return gaps
     for schema, relation, rows_filtered, columns in members:
         if rows_filtered or columns:
             what = "some rows" if rows_filtered else "some columns"

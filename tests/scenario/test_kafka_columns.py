@@ -25,3 +25,23 @@ def test_a_column_that_debezium_leaves_out(pipeline: MakePipeline) -> None:
     assert "the records of public.t lack note" in failed["error"]
     assert "schema" == failed["error_kind"]
     assert not shop.upgraded.execute("SELECT FROM t")
+
+
+def test_a_table_that_debezium_captures_no_more(pipeline: MakePipeline) -> None:
+    """It is gone from the publication, and its changes from the topics: the feed stops, and says how to go on."""
+    made = pipeline(
+        "debezium-json", "CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE gone (id int PRIMARY KEY, at text);"
+    )
+    shop = made.shop
+    process = shop.streaming()
+
+    ((publication,),) = shop.old.execute("SELECT pubname FROM pg_publication")
+    shop.old.execute(f"ALTER PUBLICATION {publication} DROP TABLE gone")
+    wait_until(lambda: process.logged("connector failed"), 120)
+
+    (failed,) = process.logged("connector failed")
+    assert "public.gone is not in publication" in failed["error"]
+    assert "schema" == failed["error_kind"]
+    assert f"ALTER PUBLICATION {publication} ADD TABLE public.gone" in failed["hint"].replace('"', "")
+    assert "replicator resync" in failed["hint"]
+    assert [("public.gone",)] == shop.upgraded.execute("SELECT mapping FROM replicator.stale_mapping")
