@@ -52,6 +52,7 @@ SERVICE_JVM: Final = (
 KINDS: Final[Mapping[str, Format]] = {"json": "json", "plain": "json_without_schema", "avro": "avro"}
 """Our three ways, by name."""
 SOURCE, SINK = "debezium json", "JDBC sink json"
+SOURCES: Final = {"debezium json, as it comes": ("untuned", False), SOURCE: ("tuned", True)}
 SECONDS_MAX: Final = 300.0
 POLL_SECONDS: Final = 0.02
 _pause = threading.Event().wait
@@ -127,9 +128,11 @@ class Bench:
             pytest.fail(f"ended with {process.returncode}\n{logs}", pytrace=False)
 
 
-def source_of(source: Database) -> dict[str, str]:
-    """Debezium's source, tuned for throughput: larger queues and batches than its own, also of its producer."""
-    config = source_config(source.dsn, prefix="dbz", tables=r"public\..*", slot="dbz", publication="dbz")
+def source_of(source: Database, name: str, *, tuned: bool) -> dict[str, str]:
+    """Debezium's source; tuned for throughput it has larger queues and batches than its own, also of its producer."""
+    config = source_config(source.dsn, prefix=name, tables=r"public\..*", slot=name, publication=name)
+    if not tuned:
+        return config | converters("json")
     return (
         config
         | converters("json")
@@ -237,13 +240,15 @@ def test_capture_beside_debeziums_source(
     source = make_database(old_server)
     source.execute(TABLES)
     files = _captures(bench, source, make_database(upgraded_server), "source")
-    bench.connect.rest.create("dbz", source_of(source))
-    bench.connect.rest.stop("dbz")
+    for name, tuned in SOURCES.values():
+        bench.connect.rest.create(name, source_of(source, name, tuned=tuned))
+        bench.connect.rest.stop(name)
     rates: Rates = defaultdict(list)
     for number in range(ROUNDS + 1):  # the first one warms
         _write(source, number)
-        with _running(bench.connect, "dbz"):
-            rates[SOURCE].append(rate_of(bench, "dbz", lambda: None))
+        for title, (name, _) in SOURCES.items():
+            with _running(bench.connect, name):
+                rates[title].append(rate_of(bench, name, lambda: None))
         for name, file in files.items():
             with bench.capture(file) as one:
                 rates[f"capture {name}"].append(rate_of(bench, file.stem, partial(bench.check, one)))
