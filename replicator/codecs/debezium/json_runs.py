@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from replicator.records import Record
 
 _UNREAD: Final = (msgspec.MsgspecError, RecursionError, *CONVERSION_ERRORS)
+_FEW: Final = 8
+"""With fewer of one kind behind each other, as a rule, each is cheaper alone."""
 _new_change = RowChange._make
 _astuple = msgspec.structs.astuple
 _before = attrgetter("before")
@@ -113,20 +115,23 @@ class RunReader:
             found[at] = change
         return found
 
-    def read_rows(self, records: Sequence[Record]) -> list[RowChanges | None]:
-        """Likewise, changes of one kind that follow each other as one."""
+    def read_rows(self, records: Sequence[Record]) -> list[RowChange | RowChanges | None]:
+        """Likewise, changes of one kind that follow each other as one, where that is worth it."""
         payloads = self._payloads(records)
         try:
             envelopes = list(map(self._decode_rows, payloads))
         except _UNREAD:
             envelopes = [self._one(payload) for payload in payloads]
-        found: list[RowChanges | None] = []
-        for kind, group in groupby(map(_kind, envelopes)):
-            first = sum(1 if one is None else len(one) for one in found) if found else 0
-            count = len(list(group))
-            some = envelopes if count == len(envelopes) else envelopes[first : first + count]
+        found: list[RowChange | RowChanges | None] = []
+        first = 0
+        groups = [(kind, len(list(group))) for kind, group in groupby(map(_kind, envelopes))]
+        if len(groups) * _FEW > len(records):
+            return [*self.read(records)]
+        for kind, count in groups:
+            some = envelopes[first : first + count]
             changes = None if kind is None else self._rows(OPS[kind], some)
             found += [None] * count if changes is None else [changes]
+            first += count
         return found
 
     def _rows(self, op: Op, envelopes: Sequence[Any]) -> RowChanges | None:
