@@ -138,7 +138,8 @@ class SlotSource(SlotReader):
             if not stream.flow.flowing or self._backlog.rows >= rows_max // 2 or self._paused or self._failure:
                 break
             await asyncio.sleep(GATHER_SECONDS)
-        stream.attend()
+        if self._backlog.rows < rows_max or self._failure is not None:
+            stream.attend()
         while True:
             self._arrived.clear()
             batch = self._backlog.cut(rows_max, bytes_max, parts=self._failure is None, forced=self._paused)
