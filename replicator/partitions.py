@@ -60,7 +60,6 @@ class RecordDecoder(Protocol):
 
         """
 
-
     def decode_rows(self, records: Sequence[Record]) -> list[Decoded | RowChanges]:
         """Likewise, in the least time: changes of one kind that follow each other come as one. Those don't say what
         Debezium's transaction metadata does, nor may a change among them that comes alone.
