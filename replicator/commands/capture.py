@@ -51,7 +51,8 @@ def command(
     """Put the old database's changes into Kafka, in Debezium's format: for one without Kafka Connect.
 
     FILE is a connector with a section stream.capture; `replicator run` on the same file reads what this writes. SIGTERM
-    or SIGINT ends it after the transaction at hand; a second one ends it at once, and nothing is lost or doubled.
+    or SIGINT ends it and undoes the Kafka transaction at hand, which the next start makes again; a second one ends it
+    at once. Nothing is lost or doubled.
     """
     connector = _listening(connector_of(file), listen)
     configure_logging(log_format, verbose=verbose)
