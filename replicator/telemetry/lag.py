@@ -20,7 +20,7 @@ class Lag:
         end_to_end_seconds: source commit to target commit, of the newest transaction; at least the age of the oldest
             one that waits in this process. None when the last measurement is too old to speak for now.
         freshness_seconds: age of the newest source moment that is proven to be applied.
-        backlog_offsets: Kafka records not yet read; None for a slot.
+        backlog_offsets: Kafka records of this process's partitions not yet applied; None for a slot.
         retained_wal_bytes: WAL that the slot holds back.
 
     """

@@ -67,7 +67,10 @@ FRESHNESS: Final = Metric(
     "Age of the newest source moment that is proven to be applied; NaN when unknown.",
 )
 BACKLOG: Final = Metric(
-    "replicator_backlog_offsets", _GAUGE, _FEED_LABELS, "Kafka records not yet read; NaN when unknown or no Kafka."
+    "replicator_backlog_offsets",
+    _GAUGE,
+    _FEED_LABELS,
+    "Kafka records of this process's partitions that are not yet applied; NaN when unknown or no Kafka.",
 )
 RETAINED_WAL: Final = Metric(
     "replicator_retained_wal_bytes", _GAUGE, _FEED_LABELS, "WAL that the slot holds back; NaN when unknown."

@@ -203,7 +203,7 @@ class FeedStatus:
         retries: by error kind since this process began.
         dead_letters: parked now; None before it was asked.
         retained_wal_bytes: WAL that the slot holds back.
-        backlog_offsets: Kafka records not yet read; None for a slot.
+        backlog_offsets: Kafka records of this process's partitions not yet applied; None for a slot.
         backfill: by source table name.
         stale: mappings that need a resync, because rows may have changed without an event; with the reason.
         transform_changed: mappings that have rows by a transform from before it changed; since when, by the target's
