@@ -165,7 +165,7 @@ class RepairDesk:
 
 
 def _repaired(result: Repaired) -> str:
-    what = f"{result.repaired:,} rows repaired, and verified"
+    what = f"{result.repaired:,} row{'s' * (result.repaired != 1)} repaired, and verified"
     if result.ok:
         return what
     reasons = [f"{count:,} {_REASONS[why]}" for why, count in sorted(result.counts.items())]

@@ -3,13 +3,22 @@
 import random
 from collections import Counter
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
 
 from replicator.checks import Answer, SequenceState
 from replicator.engine.checks.answers import Answers, key_text, listed, text_of
-from replicator.engine.checks.judges import AGREEING, AGREEING_AFTER_MOVES, Group, PairJudge, PairLook, RowsJudge
+from replicator.engine.checks.judges import (
+    AGREEING,
+    AGREEING_AFTER_MOVES,
+    AGREEING_STANDING,
+    Group,
+    PairJudge,
+    PairLook,
+    RowsJudge,
+)
 from replicator.tables import Column
 
 NUMBER = Column("n", 20, "bigint", "bigint")
@@ -72,6 +81,19 @@ def test_what_has_moved_must_be_equal_several_times() -> None:
     assert judged(*looks).agreed == 1
     assert judged(looks[0], *[one for equal in looks[1:] for one in (look(3, 4, 4), equal)]).agreed == 1
     assert judged(*looks[:-1], look(2, 3, 2), looks[-1]).undecided
+
+
+def test_what_may_have_moved_in_between_must_be_equal_several_times() -> None:
+    """While the source commits, the same rows before and after are no proof that they were the same in between: a total
+    that comes and goes by one is not what a target shows that is wrong by one.
+    """
+    busy = [replace(look(1, 1, 1, at=at), quiet=False) for at in range(AGREEING_AFTER_MOVES)]
+    assert judged(*busy[:-1]).undecided
+    assert judged(*busy).agreed == 1
+    judge = judged(busy[0])
+    for _ in range(AGREEING_STANDING):
+        judge.prove({"a": group(0)}, {"a": group(1)})
+    assert ["a"] == list(judge.wrong)
 
 
 def test_what_the_feed_holds_back_is_neither() -> None:

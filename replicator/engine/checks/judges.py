@@ -23,7 +23,8 @@ AGREEING: Final = 6
 AGREEING_STANDING: Final = 2
 """Looks at both sides at one position that must find a row wrong; one that finds it equal is enough."""
 AGREEING_AFTER_MOVES: Final = 3
-"""Looks that must find a row equal which was seen to move, none of them finding it wrong in between."""
+"""Looks that must find a row equal which was seen to move, or may have moved, none of them finding it wrong in between.
+What is the same before and after can have been another in between: then the target may show that, and be wrong."""
 
 Name = Hashable
 """What a row is known by."""
@@ -42,6 +43,7 @@ class PairLook:
         xmin: of the snapshot of `before`.
         barrier: a transaction id, taken after `after`.
         held: the feed knows that it has not written everything yet.
+        quiet: hardly anything was committed on the source between `before` and `after`.
 
     """
 
@@ -51,6 +53,7 @@ class PairLook:
     xmin: int
     barrier: int
     held: bool = False
+    quiet: bool = True
 
 
 @dataclass(slots=True)
@@ -126,7 +129,7 @@ class PairJudge:
         if self._near(before, target):
             standing.base, standing.wrong = None, 0
             standing.equal += 1
-            return standing.equal >= (AGREEING_AFTER_MOVES if standing.moved else 1)
+            return standing.equal >= (1 if look.quiet and not standing.moved else AGREEING_AFTER_MOVES)
         standing.equal = 0
         if standing.base != (before, target):
             standing.moved = standing.moved or standing.base is not None

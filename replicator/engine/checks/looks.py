@@ -23,7 +23,7 @@ from replicator.engine.checks.judges import AGREEING, PairJudge, PairLook, RowsJ
 from replicator.errors import ErrorKind, ReplicatorError
 
 if TYPE_CHECKING:
-    from replicator.checks import Answer, CheckReader, SqlRule, StandStill
+    from replicator.checks import Answer, CheckReader, CheckSnapshot, SqlRule, StandStill
     from replicator.events import Values
     from replicator.tables import Column
     from replicator.verification import Reached
@@ -35,6 +35,8 @@ KEYS_MAX: Final = 20
 AGREEING_WHOLE: Final = 2
 """Looks that must agree with the first one where the target shows whole transactions of the source only."""
 LOOKS_MIN: Final = 12
+QUIET_TRANSACTIONS: Final = 4
+"""So many during a look are the feed's heartbeats and the look's own."""
 STANDING_AT: Final = (2, 7, 12)
 """After how many looks that decided not all, the feed is asked to stand still."""
 STANDING_LOOKS: Final = 3
@@ -118,13 +120,14 @@ async def look_at_pair(rule: SqlRule, ends: Ends) -> Found:
     while True:
         async with ends.source.checking() as snapshot:
             before = await snapshot.ask(rule.old, ROWS_MAX, rule.timeout_seconds)
-            xmin, position = int(snapshot.text.split(":")[0]), snapshot.insert_lsn
+            (xmin, began), position = _bounds(snapshot), snapshot.insert_lsn
         await ends.reached(position)
         async with ends.target.checking() as snapshot:
             found = await snapshot.ask(rule.upgraded, ROWS_MAX, rule.timeout_seconds)
             held = await snapshot.deferred() > 0
         async with ends.source.checking() as snapshot:
             after = await snapshot.ask(rule.old, ROWS_MAX, rule.timeout_seconds)
+            quiet = _bounds(snapshot)[1] - began <= QUIET_TRANSACTIONS
         barrier = await ends.source.barrier()
         if answers is None:
             refuse_shapes(before.columns, found.columns)
@@ -132,7 +135,7 @@ async def look_at_pair(rule: SqlRule, ends: Ends) -> Found:
             judge = PairJudge(answers.near)
         _refuse_size(before, found, after)
         one, other, again = (answers.grouped(each) for each in (before, found, after))
-        judge.see(PairLook(one, other, again, xmin, barrier, held))
+        judge.see(PairLook(one, other, again, xmin, barrier, held, quiet))
         if judge.undecided and ends.stand is not None and turns.taken + 1 in STANDING_AT:
             stood, why = await _stand(rule, ends.stand, answers, judge)
             position = stood or position
@@ -140,6 +143,12 @@ async def look_at_pair(rule: SqlRule, ends: Ends) -> Found:
         enough = bool(judge.wrong) and not judge.suspects
         if not judge.undecided or not await turns.another(enough=enough):
             return _pair_result(rule, judge, answers, position, why)
+
+
+def _bounds(snapshot: CheckSnapshot) -> tuple[int, int]:
+    """A snapshot's xmin and xmax."""
+    xmin, xmax, *_ = snapshot.text.split(":")
+    return int(xmin), int(xmax)
 
 
 async def _stand(rule: SqlRule, stand: StandStill, answers: Answers, judge: PairJudge) -> tuple[int | None, str]:
