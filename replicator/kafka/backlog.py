@@ -185,18 +185,30 @@ class Backlog:
             mark: its place in the producer's sequence, where it has one.
 
         """
+        self.add_all([event], reading, [next_offset], [size], [mark])
+
+    def add_all(
+        self,
+        events: Sequence[ChangeEvent],
+        reading: Reading,
+        next_offsets: Sequence[int],
+        sizes: Sequence[int],
+        marks: Sequence[Mark | None],
+    ) -> None:
+        """Add events of one partition, each with what `add` is told of one."""
         last = self._parts[-1] if self._parts else None
         if last is None or last.reading is not reading or not isinstance(last.events, list):
             last = _Part(reading, sizes=[])
             self._parts.append(last)
         assert isinstance(last.events, list)
         assert last.sizes is not None
-        last.events.append(event)
-        last.offsets.append(reading.upto(next_offset))
-        last.marks.append(mark)
-        last.sizes.append(size)
+        last.events += events
+        last.offsets += next_offsets if reading.late is None else map(reading.upto, next_offsets)
+        last.marks += marks
+        last.sizes += sizes
+        size = sum(sizes)
         last.size += size
-        self._grow(reading, 1, size)
+        self._grow(reading, len(events), size)
 
     def add_run(self, run: LogRun, reading: Reading, next_offsets: list[int], marks: list[Mark | None]) -> None:
         """Add events of one partition, each with what `add` is told of one; the run knows its size."""

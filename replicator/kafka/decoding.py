@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from itertools import islice
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from itertools import count, groupby, islice, repeat
+from operator import add
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
@@ -21,7 +23,7 @@ from replicator.runs import LogRun
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-    from replicator.events import Value
+    from replicator.events import Relation, Value
     from replicator.kafka.atomic import Merge
     from replicator.kafka.backlog import Backlog, Reading
     from replicator.kafka.replays import Mark
@@ -35,8 +37,11 @@ _VALUE_BYTES: Final = 48  # a bytes object, without its content, and its place
 _SLICE_SECONDS: Final = 0.005
 _RUN: Final = 500
 """Records that are read at once, between two looks at the clock: 2 ms."""
+_FEW: Final = 4
+"""Fewer events cost less one by one."""
 _SETTLED_SECONDS: Final = 5.0
 """After so long without any record, what waits for others at the beginning of a feed waits in vain."""
+_new_event: Final[Callable[[Iterable[Any]], ChangeEvent]] = partial(tuple.__new__, ChangeEvent)
 
 
 class Decoding:
@@ -189,13 +194,17 @@ class Decoding:
         if not decoded:
             return self._decoder.needs(records[0])
         at = 0
-        for one in decoded:
-            some = records[at : at + len(one)] if isinstance(one, RowChanges) else records[at : at + 1]
+        for stretch in _stretches(decoded):
+            some = records[at : at + len(stretch)]
             at += len(some)
-            if isinstance(one, RowChanges) and self._say_all(some, one, reading):
+            if isinstance(stretch, RowChanges) and self._say_run(some, stretch, reading):
                 self._seen(reading, some)
                 continue
-            for record, change in zip(some, one if isinstance(one, RowChanges) else (one,), strict=True):
+            changes = list(stretch)
+            if self._say_all(some, changes, reading):
+                self._seen(reading, some)
+                continue
+            for record, change in zip(some, changes, strict=True):
                 self._say(record, change, reading)
                 self._seen(reading, (record,))
         return ()
@@ -257,24 +266,51 @@ class Decoding:
         event = ChangeEvent(op, relation, before, after, transaction, 1)
         backlog.add(event, reading, record.offset + 1, size, mark)
 
-    def _say_all(self, records: Sequence[Record], changes: RowChanges, reading: Reading) -> bool:
-        """Likewise of several; False, and nothing is done, where each has to be looked at."""
+    def _say_all(self, records: Sequence[Record], decoded: Sequence[Decoded], reading: Reading) -> bool:
+        """Likewise of several; False, and nothing is done, for any that aren't plain changes of one relation."""
+        if self._merge is not None or len(decoded) < _FEW or set(map(type, decoded)) != {RowChange}:
+            return False
+        ops, relations, befores, afters, xids, lsns, times, _, _, sequences, _ = zip(*decoded, strict=True)
+        kinds = set(map(id, ops))
+        relation: Relation = relations[0]
+        if relations.count(relation) != len(relations) or id(Op.TRUNCATE) in kinds:
+            return False
+        if relation.table not in self._tables:
+            return True
+        marks: list[Mark | None] = [None] * len(ops)
+        if kinds != {id(Op.READ)}:
+            new = None if id(Op.READ) in kinds else reading.sequences.are_new(sequences)
+            if new is None:
+                return False
+            marks = new
+        sizes = [_EVENT_BYTES + size for size in map(_size, afters)]
+        if befores.count(None) != len(befores):
+            sizes = list(map(add, sizes, map(_size, befores)))
+        self._release(-sum(sizes))  # held now in another form
+        backlog, number = self._backlog, self._backlog.number
+        backlog.number = number + len(ops)
+        transactions = map(Transaction, xids, lsns, times, count(number))
+        events = list(map(_new_event, zip(ops, relations, befores, afters, transactions, repeat(1), strict=False)))
+        backlog.add_all(events, reading, [record.offset + 1 for record in records], sizes, marks)
+        return True
+
+    def _say_run(self, records: Sequence[Record], changes: RowChanges, reading: Reading) -> bool:
+        """Likewise of a run; False, and nothing is done, where each has to be looked at."""
         if changes.relation.table not in self._tables:
             return True
         if not changes.whole:
             return False
-        count = len(records)
-        marks: list[Mark | None] = [None] * count
+        marks: list[Mark | None] = [None] * len(records)
         if changes.op is not Op.READ:
             new = reading.sequences.are_new(changes.sequences)
             if new is None:
                 return False
             marks = new
         rows, backlog = changes.rows, self._backlog
-        size = count * _ROW_BYTES + _size(rows.values)
+        size = len(records) * _ROW_BYTES + _size(rows.values)
         self._release(-size)  # held now in another form
         run = LogRun(changes.op, changes.relation, rows, changes.origins, number=backlog.number, size=size)
-        backlog.number += count
+        backlog.number += len(records)
         backlog.add_run(run, reading, [record.offset + 1 for record in records], marks)
         return True
 
@@ -299,6 +335,15 @@ class Decoding:
                 "a record goes back: passed over, if the producer repeats all from there", record=str(record)
             )
         return new
+
+
+def _stretches(decoded: Sequence[Decoded | RowChanges]) -> Iterable[Sequence[Decoded]]:
+    """Runs, and what lies between them."""
+    for is_run, some in groupby(decoded, key=lambda one: isinstance(one, RowChanges)):
+        if is_run:
+            yield from some  # type: ignore[misc]  # all are runs
+        else:
+            yield list(some)  # type: ignore[arg-type]  # none is a run
 
 
 def _size(values: Sequence[Value] | None) -> int:

@@ -125,13 +125,38 @@ def test_rows_say_what_each_record_says(names: list[str], schema: bool) -> None:
     assert plain(read) == plain([without_place(by_one.decode(one)) for one in records])
 
 
-def test_old_debezium_without_microseconds() -> None:
-    """Before 2.6 `source` has milliseconds alone: their commit time is read as well."""
-    contents = [envelope("public.item", "c", None, row(1), ts_us=None, ts_ms=1_700_000_000_123 + n) for n in range(9)]
+@pytest.mark.parametrize("ops", ["c" * 9, "c" * 9 + "u" * 9, "cu" * 9, "c" * 9 + "ud"])
+def test_old_debezium_without_microseconds(ops: str) -> None:
+    """Before 2.6 `source` has milliseconds alone: their commit time is read as well, of each kind in runs and alone."""
+    contents = [
+        envelope("public.item", op, row(n) if op == "d" else None, None if op == "d" else row(n), ts_us=None, ts_ms=n)
+        for n, op in enumerate(ops)
+    ]
     reading = decoder(ITEM)
     for _ in range(2):
         read = read_as_rows(reading, [record(TOPIC, one, offset=at) for at, one in enumerate(contents)])
-        assert [round(1_700_000_000.123 + n / 1e3, 3) for n in range(9)] == [round(one.commit_time, 3) for one in read]
+        assert list(ops) == [one.op.value for one in read]
+        assert [n / 1e3 for n in range(len(ops))] == [one.commit_time for one in read]
+
+
+def test_changes_that_alternate_are_left_as_they_are() -> None:
+    """A run for each of them would cost more than it saves: only where enough follow each other do they come as one,
+    and what is around them says the same.
+    """
+    ops = "cucu" + "c" * 20 + "dud" + "u" * 20
+    contents = [
+        envelope("public.item", op, row(n) if op == "d" else None, None if op == "d" else row(n))
+        for n, op in enumerate(ops)
+    ]
+    records = [record(TOPIC, one, offset=at) for at, one in enumerate(contents)]
+    reading = decoder(ITEM)
+    reading.decode(records[0])
+
+    read = reading.decode_rows(records)
+
+    assert [1, 1, 1, 1, 20, 1, 1, 1, 20] == [len(one) if isinstance(one, RowChanges) else 1 for one in read]
+    each = [change for one in read for change in (one if isinstance(one, RowChanges) else [one])]
+    assert plain(each) == plain([reading.decode(one) for one in records])
 
 
 @pytest.mark.parametrize("schema", [False, True])

@@ -175,7 +175,8 @@ def _numeric(shape: Shape, modes: Modes) -> Field:
         fields = (("scale", Field("int32")), ("value", Field("bytes")))
         return Field("struct", "io.debezium.data.VariableScaleDecimal", version=1, fields=fields)
     precision, scale = shape.numeric
-    return _decimal(scale, {"connect.decimal.precision": str(precision)})
+    # Debezium takes the scale's 11 bits in the type modifier without their sign: numeric(3, -2) has 2046 (tried).
+    return _decimal(scale % 2048, {"connect.decimal.precision": str(precision)})
 
 
 def _decimal(scale: int, parameters: Mapping[str, str]) -> Field:

@@ -8,7 +8,7 @@ to the decoder, which looks at each.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from itertools import chain, groupby, repeat
+from itertools import chain, compress, groupby, repeat
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -99,21 +99,7 @@ class RunReader:
             envelopes = list(map(self._decode, payloads))
         except _UNREAD:
             envelopes = [self._one(payload) for payload in payloads]
-        places: Sequence[int] = range(len(envelopes))
-        fits = [one is not None and one.exact is None and (one.after is None) is (one.op == "d") for one in envelopes]
-        if not all(fits):
-            places = [at for at, one in enumerate(fits) if one]
-            envelopes = [envelopes[at] for at in places]
-        try:
-            changes = self._changes(envelopes) if envelopes else []
-        except _UNREAD:
-            return [None] * len(records)
-        if len(places) == len(records):
-            return changes
-        found: list[RowChange | None] = [None] * len(records)
-        for at, change in zip(places, changes, strict=True):
-            found[at] = change
-        return found
+        return self._each(envelopes, blocks=True)
 
     def read_rows(self, records: Sequence[Record]) -> list[RowChange | RowChanges | None]:
         """Likewise, changes of one kind that follow each other as one, where that is worth it."""
@@ -122,25 +108,38 @@ class RunReader:
             envelopes = list(map(self._decode_rows, payloads))
         except _UNREAD:
             envelopes = [self._one(payload) for payload in payloads]
+        if not self._full and None in [one.source.ts_us for one in envelopes if one is not None]:
+            self._decode_rows, self._full = self._decode, True  # Debezium before 2.6
+            return self.read_rows(records)
         found: list[RowChange | RowChanges | None] = []
-        first = 0
-        groups = [(kind, len(list(group))) for kind, group in groupby(map(_kind, envelopes))]
-        if len(groups) * _FEW > len(records):
-            return [*self.read(records)]
-        for kind, count in groups:
-            some = envelopes[first : first + count]
-            changes = None if kind is None else self._rows(OPS[kind], some)
+        first = last = 0
+        for kind, group in groupby(map(_kind, envelopes)):
+            count = len(list(group))
+            last += count
+            if kind is None or count < _FEW:
+                continue  # goes with what is around it
+            found += self._each(envelopes[first : last - count], blocks=False)
+            first = last
+            changes = self._rows(OPS[kind], envelopes[last - count : last])
             found += [None] * count if changes is None else [changes]
-            first += count
-        return found
+        return [*found, *self._each(envelopes[first:], blocks=False)]
+
+    def _each(self, envelopes: Sequence[Any], *, blocks: bool) -> list[RowChange | None]:
+        """What each says, and the blocks of transactions where they were read; None for one that has to be looked at
+        alone.
+        """
+        fits = [one is not None and one.exact is None and (one.after is None) is (one.op == "d") for one in envelopes]
+        try:
+            if all(fits):
+                return self._changes(envelopes, blocks=blocks) if envelopes else []
+            plain = iter(self._changes(list(compress(envelopes, fits)), blocks=blocks) if any(fits) else [])
+        except _UNREAD:
+            return [None] * len(envelopes)
+        return [next(plain) if fit else None for fit in fits]
 
     def _rows(self, op: Op, envelopes: Sequence[Any]) -> RowChanges | None:
         shape, width = self._reader.shape, len(self._fields)
         sources = [one.source for one in envelopes]
-        micros = [one.ts_us for one in sources]
-        if None in micros and not self._full:  # Debezium before 2.6
-            self._decode_rows, self._full = self._decode, True
-            return None
         if not width or (self._picky and "false" in [one.snapshot for one in sources]):
             return None
         whole = True
@@ -153,18 +152,7 @@ class RunReader:
             sequences = _sequences([one.sequence for one in sources])
         except _UNREAD:
             return None
-        return RowChanges(
-            op,
-            shape.relation,
-            Rows(values, width),
-            whole,
-            Origins(
-                [(one.txId or 0) & UINT32 for one in sources],
-                [one.lsn or 0 for one in sources],
-                [(one.ts_ms or 0) / 1e3 if us is None else us / 1e6 for us, one in zip(micros, sources, strict=True)],
-            ),
-            sequences,
-        )
+        return RowChanges(op, shape.relation, Rows(values, width), whole, _origins(sources), sequences)
 
     def _payloads(self, records: Sequence[Record]) -> list[bytes | None]:
         head, cut = self._head, len(self._head)
@@ -182,42 +170,48 @@ class RunReader:
         except _UNREAD:
             return None
 
-    def _changes(self, envelopes: Sequence[Any]) -> list[RowChange | None]:
+    def _changes(self, envelopes: Sequence[Any], *, blocks: bool) -> list[RowChange | None]:
         reader = self._reader
         shape = reader.shape
         ops = [one.op for one in envelopes]
         afters: Iterable[Values | None]
         befores: Iterable[Values | None] = repeat(None)
-        if "d" in ops:
-            afters = [None if one.after is None else shape.row(_astuple(one.after)) for one in envelopes]
-        else:
-            afters = shape.rows([_astuple(one.after) for one in envelopes])
+        news = [_astuple(one.after) for one in envelopes if one.after is not None]
+        afters = shape.rows(news) if news else []
+        if len(news) < len(envelopes):
+            made = iter(afters)
+            afters = [None if one.after is None else next(made) for one in envelopes]
         if any(map(_before, envelopes)):
             befores = [
                 None if one.before is None or one.op in {"c", "r"} else shape.old_row(reader.old_values(one.before))
                 for one in envelopes
             ]
-        _, _, xids, lsns, micros, sequences, millis, snapshots = zip(
-            *[_astuple(one.source) for one in envelopes], strict=True
-        )
-        if self._picky and "false" in snapshots:
+        sources = [one.source for one in envelopes]
+        if self._picky and "false" in [one.snapshot for one in sources]:
             raise MalformedError("defaults may stand in the place of NULL")
-        blocks = [one.transaction for one in envelopes]
+        told = [one.transaction for one in envelopes] if blocks else []
+        nothing = repeat(None)
         fields = zip(
             [OPS[op] for op in ops],
             repeat(shape.relation),
             befores,
             afters,
-            [(xid or 0) & UINT32 for xid in xids],
-            [lsn or 0 for lsn in lsns],
-            [us / 1e6 if us is not None else (ms or 0) / 1e3 for us, ms in zip(micros, millis, strict=True)],
-            [None if one is None else one.id.partition(":")[0] for one in blocks],
-            [None if one is None else one.total_order for one in blocks],
-            _sequences(sequences),
-            [None if one is None else one.data_collection_order for one in blocks],
+            *_origins(sources),
+            [None if one is None else one.id.partition(":")[0] for one in told] if any(told) else nothing,
+            [None if one is None else one.total_order for one in told] if any(told) else nothing,
+            _sequences([one.sequence for one in sources]),
+            [None if one is None else one.data_collection_order for one in told] if any(told) else nothing,
             strict=False,
         )
         return list(map(_new_change, fields))
+
+
+def _origins(sources: Sequence[Any]) -> Origins:
+    return Origins(
+        [(one.txId or 0) & UINT32 for one in sources],
+        [one.lsn or 0 for one in sources],
+        [(one.ts_ms or 0) / 1e3 if one.ts_us is None else one.ts_us / 1e6 for one in sources],
+    )
 
 
 def _kind(envelope: Any) -> str | None:
