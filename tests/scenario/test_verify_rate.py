@@ -50,4 +50,5 @@ def test_the_old_side_is_read_no_faster_than_the_limit(migrate: Migrate) -> None
     assert [ROWS, ROWS] == [one["rows"] for one in document["tables"]]
     assert seconds >= 2 * ROWS / RATE * 0.9
     wait_until(lambda: read(shop) - before >= 2 * ROWS)  # sessions tell when they end, or a second later
-    assert read(shop) - before < 5 * ROWS
+    # The end of a range is looked for again where the machine was too busy to use it at once.
+    assert read(shop) - before < 10 * ROWS
