@@ -5,13 +5,13 @@ Record ──codec (Debezium's envelope, JSON or Avro)──▶ RowChange | Tran
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from typing import NamedTuple, overload
 
 from replicator.events import Op, Relation, Values
-from replicator.runs import Origins, Rows
+from replicator.runs import Origins, Rows, sides_of
 from replicator.tables import TableName
 
 
@@ -97,13 +97,9 @@ class RowChanges(Sequence[RowChange]):
 
     def __iter__(self) -> Iterator[RowChange]:
         """One after the other."""
-        befores: Iterable[Values | None] = repeat(None)
-        afters: Iterable[Values | None] = self.rows
-        if self.op is Op.DELETE:
-            befores, afters = afters, befores
         nothing = repeat(None)
         told = (*self.origins, nothing, nothing, self.sequences)
-        return map(RowChange, repeat(self.op), repeat(self.relation), befores, afters, *told)
+        return map(RowChange, repeat(self.op), repeat(self.relation), *sides_of(self.op, self.rows), *told)
 
     @overload
     def __getitem__(self, at: int) -> RowChange: ...

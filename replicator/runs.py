@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from itertools import chain, count, repeat
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, overload
 
 from replicator.events import ChangeEvent, Op, Transaction
 
@@ -125,30 +125,35 @@ class Run(Sequence[ChangeEvent]):
 
     def __iter__(self) -> Iterator[ChangeEvent]:
         """The events."""
-        befores: Iterable[Values | None] = repeat(None)
-        afters: Iterable[Values | None] = self.rows
-        if self.op is Op.DELETE:
-            befores, afters = afters, befores
-        fields = zip(
-            repeat(self.op), repeat(self.relation), befores, afters, repeat(self.transaction), count(self.first)
-        )
+        transactions, ordinals = self._places()
+        fields = zip(repeat(self.op), repeat(self.relation), *sides_of(self.op, self.rows), transactions, ordinals)
         return map(_new_event, fields)
+
+    def _places(self) -> tuple[Iterable[Transaction], Iterable[int]]:
+        """The transaction and the ordinal of each."""
+        return repeat(self.transaction), count(self.first)
 
     @overload
     def __getitem__(self, at: int) -> ChangeEvent: ...
     @overload
-    def __getitem__(self, at: slice) -> Run: ...
+    def __getitem__(self, at: slice) -> Self: ...
 
-    def __getitem__(self, at: int | slice) -> ChangeEvent | Run:
+    def __getitem__(self, at: int | slice) -> ChangeEvent | Self:
         """An event; or consecutive ones, a run again, with its share of the size."""
         if not isinstance(at, slice):
-            row, ordinal = self.rows[at], self.first + range(len(self))[at]
-            before, after = (row, None) if self.op is Op.DELETE else (None, row)
-            return ChangeEvent(self.op, self.relation, before, after, self.transaction, ordinal)
+            place = range(len(self))[at]
+            return next(iter(self[place : place + 1]))
         rows = self.rows[at]
+        return self._part(at, rows, self.size * len(rows) // max(len(self), 1))
+
+    def _part(self, at: slice, rows: Rows, size: int) -> Self:
         first = self.first + at.indices(len(self))[0]
-        size = self.size * len(rows) // max(len(self), 1)
-        return Run(self.op, self.relation, rows, self.transaction, first=first, size=size)
+        return type(self)(self.op, self.relation, rows, self.transaction, first=first, size=size)
+
+
+def sides_of(op: Op, rows: Rows) -> tuple[Iterable[Values | None], Iterable[Values | None]]:
+    """The old tuples and the new ones of a run's changes: rows are the new ones, of a DELETE the old ones."""
+    return (rows, repeat(None)) if op is Op.DELETE else (repeat(None), rows)
 
 
 class Origins(NamedTuple):
@@ -187,30 +192,12 @@ class LogRun(Run):
         self.origins = origins
         self.number = number
 
-    def __iter__(self) -> Iterator[ChangeEvent]:
-        """The events."""
-        befores: Iterable[Values | None] = repeat(None)
-        afters: Iterable[Values | None] = self.rows
-        if self.op is Op.DELETE:
-            befores, afters = afters, befores
-        transactions = map(Transaction, *self.origins, count(self.number))
-        fields = zip(repeat(self.op), repeat(self.relation), befores, afters, transactions, repeat(1))
-        return map(_new_event, fields)
+    def _places(self) -> tuple[Iterable[Transaction], Iterable[int]]:
+        return map(Transaction, *self.origins, count(self.number)), repeat(1)
 
-    @overload
-    def __getitem__(self, at: int) -> ChangeEvent: ...
-    @overload
-    def __getitem__(self, at: slice) -> LogRun: ...
-
-    def __getitem__(self, at: int | slice) -> ChangeEvent | LogRun:
-        """An event; or consecutive ones, a run again, with its share of the size."""
-        if not isinstance(at, slice):
-            place = range(len(self))[at]
-            return next(iter(self[place : place + 1]))
-        rows = self.rows[at]
-        first = at.indices(len(self))[0]
-        size = self.size * len(rows) // max(len(self), 1)
-        return LogRun(self.op, self.relation, rows, self.origins.part(at), number=self.number + first, size=size)
+    def _part(self, at: slice, rows: Rows, size: int) -> Self:
+        number = self.number + at.indices(len(self))[0]
+        return type(self)(self.op, self.relation, rows, self.origins.part(at), number=number, size=size)
 
 
 class Events(Sequence[ChangeEvent]):
