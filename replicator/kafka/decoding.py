@@ -277,12 +277,11 @@ class Decoding:
             return False
         if relation.table not in self._tables:
             return True
-        marks: list[Mark | None] = [None] * len(ops)
-        if kinds != {id(Op.READ)}:
-            new = None if id(Op.READ) in kinds else reading.sequences.are_new(sequences)
-            if new is None:
-                return False
-            marks = new
+        if len(kinds) > 1 and id(Op.READ) in kinds:
+            return False
+        marks = _marks(ops[0], sequences, reading)
+        if marks is None:
+            return False
         sizes = [_EVENT_BYTES + size for size in map(_size, afters)]
         if befores.count(None) != len(befores):
             sizes = list(map(add, sizes, map(_size, befores)))
@@ -300,12 +299,9 @@ class Decoding:
             return True
         if not changes.whole:
             return False
-        marks: list[Mark | None] = [None] * len(records)
-        if changes.op is not Op.READ:
-            new = reading.sequences.are_new(changes.sequences)
-            if new is None:
-                return False
-            marks = new
+        marks = _marks(changes.op, changes.sequences, reading)
+        if marks is None:
+            return False
         rows, backlog = changes.rows, self._backlog
         size = len(records) * _ROW_BYTES + _size(rows.values)
         self._release(-size)  # held now in another form
@@ -335,6 +331,13 @@ class Decoding:
                 "a record goes back: passed over, if the producer repeats all from there", record=str(record)
             )
         return new
+
+
+def _marks(op: Op, sequences: Sequence[tuple[int, int] | None], reading: Reading) -> list[Mark | None] | None:
+    """What is known of the order up to each of these changes, all of a snapshot or none; None where each has to be
+    looked at.
+    """
+    return [None] * len(sequences) if op is Op.READ else reading.sequences.are_new(sequences)
 
 
 def _stretches(decoded: Sequence[Decoded | RowChanges]) -> Iterable[Sequence[Decoded]]:
