@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from tests.fix_migration import Migrate, Migration
 from tests.fix_postgres import Database
 
 Session = psycopg.Connection[tuple[Any, ...]]
@@ -225,3 +226,20 @@ def application(
         yield running
     finally:
         running.stop()
+
+
+def start(migrate: Migrate, old: Database | None = None, *, options: str = "") -> Migration:
+    """The world, copied and running; `options` are added to the connector."""
+    shop = migrate(
+        SAME,
+        old_schema=OLD,
+        upgraded_schema=UPGRADED,
+        tables=TABLES,
+        transforms=TRANSFORMS,
+        options=f"{OPTIONS}\n{options}",
+        old=old,
+    )
+    shop.streaming()
+    shop.old.execute(LASTING)
+    shop.catch_up()
+    return shop

@@ -58,16 +58,7 @@ def test_both_sides_are_equal_at_a_standstill(migrate: Migrate, lanes: int) -> N
     change all the time, with commits that wait for the disk and that don't: whenever the feed stands still, the
     upgraded side is what plain SQL makes of the old side at that moment. The feed goes on, and misses nothing.
     """
-    shop = migrate(
-        world.SAME,
-        old_schema=world.OLD,
-        upgraded_schema=world.UPGRADED,
-        tables=world.TABLES,
-        transforms=world.TRANSFORMS,
-        options=f"{world.OPTIONS}\napply: {{lanes: {lanes}}}",
-    )
-    shop.streaming()
-    shop.old.execute(world.LASTING)
+    shop = world.start(migrate, options=f"apply: {{lanes: {lanes}}}")
     with (
         world.application(shop.old, SEED, pause=0.001) as durable,
         world.application(shop.old, SEED + 1, commit="off", pause=0.001) as lazy,

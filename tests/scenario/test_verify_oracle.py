@@ -14,7 +14,7 @@ from replicator.engine.verify.run import Report
 from tests import verified_damage as damage
 from tests import verified_world as world
 from tests.fix_migration import Migrate, Migration
-from tests.fix_postgres import Database, MakeDatabase, MakeServer
+from tests.fix_postgres import MakeDatabase, MakeServer
 from tests.polling import wait_until
 from tests.scenario.test_absent_standby import wait_for_standby
 from tests.scenario.test_verify import findings, verify
@@ -34,23 +34,6 @@ def pass_over(shop: Migration, *, patience: float = 0.5) -> Report:
     return asyncio.run(verify_connector(connector, Wanted(patience_seconds=patience)))
 
 
-def start(migrate: Migrate, old: Database | None = None) -> Migration:
-    """The world, copied and running."""
-    shop = migrate(
-        world.SAME,
-        old_schema=world.OLD,
-        upgraded_schema=world.UPGRADED,
-        tables=world.TABLES,
-        transforms=world.TRANSFORMS,
-        options=world.OPTIONS,
-        old=old,
-    )
-    shop.streaming()
-    shop.old.execute(world.LASTING)
-    shop.catch_up()
-    return shop
-
-
 def named(shop: Migration) -> set[damage.Finding]:
     """Open findings of keyed tables."""
     return {
@@ -68,7 +51,7 @@ def test_the_verifier_and_plain_sql_agree(migrate: Migrate) -> None:
     nothing else; and plain SQL over both sides at rest says the same, also after more damage by chance, to rows that
     are written all the time.
     """
-    shop = start(migrate)
+    shop = world.start(migrate)
     assert set() == damage.oracle(shop)
     choose = random.Random(SEED)
     shop.upgraded.execute(damage.SPOILED)
@@ -95,7 +78,7 @@ def test_no_false_alarm(migrate: Migrate, make_database: MakeDatabase, make_serv
     finding: with commits that wait for the disk and that don't, while a standby never answers, and with the daemon and
     the verifier killed in the middle; once all stand still, all is proven equal.
     """
-    shop = start(migrate, make_database(make_server()))
+    shop = world.start(migrate, make_database(make_server()))
     began = time.monotonic()
     passes = 0
 
