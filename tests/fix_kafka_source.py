@@ -21,7 +21,7 @@ from tests.fix_kafka import Kafka
 
 ITEMS = TableName("public", "items")
 ORDERS = TableName("public", "orders")
-DEADLINE_SECONDS = 90
+DEADLINE_SECONDS = 40
 
 
 class PlainDecoder:

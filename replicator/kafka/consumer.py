@@ -60,9 +60,10 @@ class Member(Protocol):
         """These are given up when this returns, at the latest after so long."""
 
     @property
-    def wanted(self) -> tuple[Collection[Partition], int]:
-        """Partitions to read though the buffer is full: what is in it waits for them; and how many of the records that
-        were handed over this is said in view of. Asked from the thread.
+    def wanted(self) -> tuple[Collection[Partition], int, bool]:
+        """Partitions to read though the buffer is full: what is in it waits for them; how many of the records that were
+        handed over this is said in view of; and whether something can be given out, so that there will be room without
+        reading more. Asked from the thread.
         """
 
     def lost(self, partitions: Collection[Partition]) -> None:
@@ -238,10 +239,13 @@ class GroupThread:
         polled = time.monotonic()
         while not self._room.is_set():
             self._answer()
-            now_wanted, in_view_of = self._member.wanted
-            if wanted and in_view_of < self._handed_over and time.monotonic() - polled < _HOLD_SECONDS:
+            now_wanted, in_view_of, ready = self._member.wanted
+            busy = ready or in_view_of < self._handed_over
+            if wanted and busy and time.monotonic() - polled < _HOLD_SECONDS:
                 self._room.wait(_LOOK_SECONDS)  # while the loop is busy all of a partition would be read for one record
                 continue
+            if ready:  # and for long: a pause at each moment of it would have the library fetch anew, again and again
+                now_wanted = frozenset()
             polled = time.monotonic()
             if now_wanted != wanted:
                 consumer.pause(consumer.assignment())

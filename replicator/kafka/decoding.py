@@ -61,6 +61,7 @@ class Decoding:
         merge: puts whole transactions together, where the connector asks for them.
 
     Attributes:
+        wanted: partitions that must be read though there is no room.
         passed: how many records were read, or dropped.
 
     """
@@ -92,15 +93,10 @@ class Decoding:
         self._progressed = progressed
         self._waiting: deque[Record | End] = deque()
         self._merge = merge
-        self._lacking: frozenset[Partition] = frozenset()
+        self.wanted: frozenset[Partition] = frozenset()
         self.passed = 0
         self._more = asyncio.Event()
         self._log = structlog.get_logger("replicator.kafka")
-
-    @property
-    def wanted(self) -> frozenset[Partition]:
-        """Partitions that must be read though there is no room: none as long as something can be given out."""
-        return frozenset() if self._backlog.rows else self._lacking
 
     def add(self, arrivals: Iterable[Record | End]) -> None:
         """Take what arrived."""
@@ -153,7 +149,7 @@ class Decoding:
 
     def _give_out(self, merge: Merge, *, settled: bool) -> None:
         merge.work(full=self._full(), settled=settled)
-        self._lacking = merge.wanted()
+        self.wanted = merge.wanted()
         for reading in self._readings.values():
             held = merge.first_held(reading.partition)
             reading.read = reading.upto(reading.seen if held is None else held)

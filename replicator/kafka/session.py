@@ -229,9 +229,9 @@ class Session:
         return offsets
 
     @property
-    def wanted(self) -> tuple[Collection[Partition], int]:
+    def wanted(self) -> tuple[Collection[Partition], int, bool]:
         """See `Member`."""
-        return self._decoding.wanted, self._decoding.passed
+        return self._decoding.wanted, self._decoding.passed, self.backlog.rows > 0
 
     async def revoked(self, partitions: Collection[Partition], seconds: float) -> None:
         """See `Member`. Where transactions are whole, one process has all partitions or works on none."""
